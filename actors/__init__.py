@@ -1,0 +1,1 @@
+"""Everything that touches an environment: environments, the recorder, and the two actor runtimes."""

@@ -1,0 +1,1 @@
+"""Batched dm_env environments and their pure JAX forms."""

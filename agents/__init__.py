@@ -1,0 +1,1 @@
+"""What an agent is: types, networks, returns, losses, meta-parameters. Pure functions of arrays."""

@@ -1,0 +1,98 @@
+"""The types that cross between rooms, with shapes.
+
+T unroll length, B environment streams of the batch, A actions, S stacked frames. Arrays are time-major.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import dm_env
+import numpy as np
+
+Array = Any  # numpy.ndarray on the actor side, jax.Array on the learner side
+Params = Any  # pytree of float arrays
+CoreState = Any  # pytree of arrays [B, ...]; () where the network has no memory
+MetaParams = Any  # pytree of raw (unconstrained) float arrays
+
+FIRST, MID, LAST = (np.int8(step) for step in (dm_env.StepType.FIRST, dm_env.StepType.MID, dm_env.StepType.LAST))
+
+
+class Trajectory(NamedTuple):
+    """T consecutive transitions of B streams, all acted by one version of the parameters per stream.
+
+    One convention of time: ``reward[t]`` and ``discount[t]`` follow ``action[t]``, which was taken at
+    ``observation[t]``. Where ``step_type[t]`` is LAST the environment ignored ``action[t]`` and ``observation[t+1]``
+    starts the next episode: that *reset transition* carries no experience (see `real_transitions`).
+    """
+
+    observation: Array  # [T+1, B, ...]; with a frame stack [S-1 + T+1, B, H, W]: single frames, oldest first
+    step_type: Array  # [T+1, B] int8, dm_env.StepType
+    action: Array  # [T, B] int32
+    behaviour_logits: Array  # [T, B, A] float32
+    reward: Array  # [T, B] float32, raw (never clipped)
+    discount: Array  # [T, B] float32, the environment's: 0 at termination, 1 elsewhere (at truncation too)
+    core_state: CoreState  # [B, ...] before observation[0]
+    params_version: Array  # [B] int32, the version that took the stream's actions
+
+
+def real_transitions(step_type: Array) -> Array:
+    """[T+1, B] step types -> [T, B] bool: True where the action was really taken, False on reset transitions."""
+    return step_type[:-1] != LAST
+
+
+class Provenance(NamedTuple):
+    """Where an unroll comes from; stays on the host."""
+
+    actor_index: int
+    incarnation: int  # 0, then +1 each time the actor was replaced
+    unroll_index: int  # 0, 1, ... within the incarnation
+    params_version: int
+
+
+class Unroll(NamedTuple):
+    """What one actor hands over: its share of a batch, and where it comes from."""
+
+    trajectory: Trajectory  # numpy arrays, B = this actor's streams
+    provenance: Provenance
+
+
+class VersionedParams(NamedTuple):
+    """What the learner publishes: `version` counts inner updates, so D^k acted by version k is on-policy."""
+
+    version: int
+    params: Params
+
+
+class EnvironmentSpec(NamedTuple):
+    """What an agent needs to know of an environment."""
+
+    name: str
+    observation_shape: tuple[int, ...]  # of what the agent sees, e.g. (4, 84, 84) for stacked frames, channel first
+    observation_dtype: Any
+    num_actions: int
+    frame_stack: int  # S; 1 where observations are not stacked frames
+    frames_per_step: int  # emulator frames an agent step takes (4 on Atari, 1 elsewhere)
+
+
+class NetworkOutput(NamedTuple):
+    """Policy logits [..., A] and state value [...]."""
+
+    logits: Array
+    value: Array
+
+
+class Agent(NamedTuple):
+    """An agent as pure functions. `learner` and `actors` meet every agent through this and nothing else.
+
+    Losses come per stream, [B]: means over time, to be minimised. Meta-parameters enter losses raw; their leaves may
+    carry a trailing stream axis, scalars otherwise.
+    """
+
+    init: Callable[..., Params]  # (key) -> params
+    initial_state: Callable[..., CoreState]  # (batch size) -> core_state
+    step: Callable[..., tuple[NetworkOutput, CoreState]]  # (params, observation [B, ...], step_type [B], core_state)
+    unroll: Callable[..., NetworkOutput]  # (params, trajectory) -> logits [T+1, B, A], value [T+1, B]
+    init_meta: Callable[[], MetaParams]  # () -> raw meta-parameters at their initial values; {} for none
+    meta_values: Callable[[MetaParams], dict[str, Array]]  # raw -> name: value in its own units, for logs
+    inner_loss: Callable[..., tuple[Array, dict[str, Array]]]  # (meta_params, output, trajectory) -> [B], logs
+    outer_loss: Callable[..., tuple[Array, dict[str, Array]]]  # (output, trajectory, anchor_logits) -> [B], logs

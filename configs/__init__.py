@@ -1,0 +1,1 @@
+"""One tree of frozen dataclasses, validated on construction, and the presets."""
