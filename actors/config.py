@@ -1,0 +1,36 @@
+"""Settings of the environments and of the two actor runtimes."""
+
+import dataclasses
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class EnvironmentConfig:
+    protocol: Literal["sticky", "noop"] = "sticky"
+    """Atari protocol: sticky (Machado et al. 2018: repeat-action 0.25, 18 actions) or noop (up to 30 no-op starts)."""
+    max_episode_frames: int = 108_000
+    """Atari: emulator frames after which an episode is truncated (108,000 are 30 minutes)."""
+    threads: int = 0
+    """EnvPool's threads in each actor; 0 shares the machine's cores among its actors."""
+    switch_steps: int = 100_000
+    """two_colors: agent steps of a stream after which the two objects swap their rewards."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ActorPoolConfig:
+    max_lag: int = 4
+    """Bound of the policy lag (inner updates) under --lag free."""
+    start_seconds: float = 180.0
+    """Deadline for an actor's first unroll; past it the actor is replaced."""
+    hang_seconds: float = 120.0
+    """Deadline for each later unroll; past it the actor is replaced."""
+    max_failures: int = 20
+    """Failed actors within one hour after which training stops, with its state saved."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RayConfig:
+    address: str = ""
+    """Address of an existing Ray cluster ("auto" finds the one of this machine); empty starts a local one."""
+    cpus_per_actor: float = 1.0
+    """CPUs that Ray reserves for each actor process."""

@@ -1,0 +1,74 @@
+"""Settings of the agent: its network, its losses, and where its self-tuned parameters start."""
+
+import dataclasses
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+    torso: Literal["mlp", "nature", "impala_shallow", "impala_deep"] = "impala_shallow"
+    """Torso: mlp; nature (DQN's CNN); impala_shallow and impala_deep (IMPALA, Figure 3)."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the hidden layers of the mlp torso; no effect on the others. May be empty (a linear agent)."""
+    lstm: int = 0
+    """Width of an LSTM core behind the torso, reset at episode starts; 0 for none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class InnerLossConfig:
+    """The inner loss: values that are held fixed wherever the agent does not tune them itself."""
+
+    gamma: float = 0.99
+    """Discount, in [0, 1]."""
+    trace_lambda: float = 1.0
+    """λ of the V-trace targets, in [0, 1]."""
+    alpha: float = 1.0
+    """Leaky V-trace α in [0, 1]: 1 clips importance ratios (V-trace), 0 does not clip."""
+    policy_weight: float = 1.0
+    """Weight of the policy-gradient loss."""
+    value_weight: float = 0.5
+    """Weight of the value loss, 0.5 (target - V)²."""
+    entropy_weight: float = 0.01
+    """Weight of the entropy bonus."""
+    rho_clip: float = 1.0
+    """Clip of V-trace's importance ratios, ρ-bar (of the outer loss too)."""
+    reward_clip: float = 1.0
+    """Rewards are clipped to [-x, x] inside the losses; 0 leaves them as they are. Logged returns are never clipped."""
+    reduction: Literal["sum", "mean"] = "sum"
+    """Over the batch's T·B transitions, for the inner and the outer loss: IMPALA's losses are sums."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OuterLossConfig:
+    """The outer loss: what the window is scored by (STAC: Zahavy et al. 2020, Table 1 and Eq. 5)."""
+
+    gamma: float = 0.995
+    """Discount γ', in [0, 1]."""
+    trace_lambda: float = 1.0
+    """λ' of the V-trace targets, in [0, 1]."""
+    policy_weight: float = 1.0
+    """Weight g_p' of the policy-gradient loss."""
+    value_weight: float = 0.25
+    """Weight g_v' of the value loss."""
+    entropy_weight: float = 0.01
+    """Weight g_e' of the entropy bonus."""
+    kl_weight: float = 1.0
+    """Weight g_kl' of KL(new policy || policy at the window's start, stopped)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MetaInitConfig:
+    """Raw starting values of the self-tuned parameters: the value is its bound times sigmoid(raw); sigmoid(4.6) = 0.99."""
+
+    gamma: float = 4.6
+    """Raw discount γ; bound 1."""
+    trace_lambda: float = 4.6
+    """Raw λ; bound 1."""
+    alpha: float = 4.6
+    """Raw leaky V-trace α; bound 1."""
+    policy_weight: float = 4.6
+    """Raw policy weight; its bound is outer.policy_weight."""
+    value_weight: float = 4.6
+    """Raw value weight; its bound is outer.value_weight."""
+    entropy_weight: float = 4.6
+    """Raw entropy weight; its bound is outer.entropy_weight."""

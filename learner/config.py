@@ -1,0 +1,78 @@
+"""Settings of the learner: optimisers, meta-gradient, checkpoints and logs."""
+
+import dataclasses
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class InnerOptimizerConfig:
+    name: Literal["sgd", "rmsprop", "adam"] = "rmsprop"
+    """Inner optimiser; each one is safe to differentiate through."""
+    learning_rate: float = 6e-4
+    """Learning rate of θ."""
+    anneal: bool = True
+    """Decay the learning rate linearly to 0 over --frames."""
+    max_grad_norm: float = 40.0
+    """Clip the inner gradient to this global norm (the clip factor is a constant to the meta-gradient); 0 for none."""
+    decay: float = 0.99
+    """rmsprop: decay of the second moment."""
+    b1: float = 0.9
+    """adam: decay of the first moment."""
+    b2: float = 0.999
+    """adam: decay of the second moment."""
+    eps: float = 0.1
+    """rmsprop, adam: added to the second moment inside the root."""
+    differentiate_second_moment: bool = False
+    """Let the meta-gradient flow through the second moment as well (exact, but unstable where gradients are near 0)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MetaOptimizerConfig:
+    name: Literal["sgd", "rmsprop", "adam"] = "adam"
+    """Optimiser of the raw meta-parameters η."""
+    learning_rate: float = 1e-3
+    """Learning rate of η."""
+    b1: float = 0.9
+    """adam: decay of the first moment."""
+    b2: float = 0.999
+    """adam: decay of the second moment."""
+    eps: float = 1e-4
+    """adam, rmsprop: added to the root of the second moment."""
+    decay: float = 0.99
+    """rmsprop: decay of the second moment."""
+    max_grad_norm: float = 0.0
+    """Clip the meta-gradient to this global norm; 0 for none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MetaGradientConfig:
+    objective: Literal["same", "next", "all"] = "same"
+    """What scores the window: the outer loss on the same batch (STAC), the next one (MGRL) or all of them (No DICE)."""
+    differentiation: Literal["reverse", "trace"] = "reverse"
+    """reverse: adjoint sweep over the window's tape; trace: forward sensitivities dθ/dη, never truncated."""
+    trace_decay: float = 1.0
+    """trace: decay μ in [0, 1] of the old sensitivity; 1 is exact, 0 keeps the last update only."""
+    score_returns: Literal["all", "others"] = "all"
+    """Sampling correction: each stream's score is weighted by the mean return of all streams, or of the other ones."""
+    baseline_decay: float = 0.99
+    """Sampling correction: decay of the running mean return that is its baseline, frozen at the window's start."""
+    diagnostics: bool = True
+    """Propagate the direct and the correction part apart, to log their norms and cosine (costs more where λ > 0)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    seconds: float = 300.0
+    """Save this often; the end, Ctrl-C and SIGTERM always save."""
+    keep: int = 2
+    """How many checkpoints to keep."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LogConfig:
+    updates: int = 20
+    """Inner updates between two lines of metrics.jsonl."""
+    tensorboard: bool = True
+    """Write TensorBoard events beside metrics.jsonl."""
+    max_nonfinite: int = 20
+    """Consecutive skipped non-finite updates after which training stops, with its last good state saved."""
