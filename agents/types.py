@@ -84,8 +84,8 @@ class NetworkOutput(NamedTuple):
 class Agent(NamedTuple):
     """An agent as pure functions. `learner` and `actors` meet every agent through this and nothing else.
 
-    Losses come per stream, [B]: means over time, to be minimised. Meta-parameters enter losses raw; their leaves may
-    carry a trailing stream axis, scalars otherwise.
+    Losses come per stream, [B]; the loss to minimise is their mean over streams (so that "sum" reduction is inside).
+    Meta-parameters enter losses raw; scalar ones may also be given per stream, as [B].
     """
 
     init: Callable[..., Params]  # (key) -> params
@@ -96,3 +96,5 @@ class Agent(NamedTuple):
     meta_values: Callable[[MetaParams], dict[str, Array]]  # raw -> name: value in its own units, for logs
     inner_loss: Callable[..., tuple[Array, dict[str, Array]]]  # (meta_params, output, trajectory) -> [B], logs
     outer_loss: Callable[..., tuple[Array, dict[str, Array]]]  # (output, trajectory, anchor_logits) -> [B], logs
+    uses_anchor: bool  # whether outer_loss reads anchor_logits [T+1, B, A], the policy at the window's start
+    stream_return: Callable[..., Array]  # (trajectory) -> [B] what outer_loss stands for, with the opposite sign

@@ -1,0 +1,95 @@
+"""The actor-critic loss, inner and outer alike, and the score of a batch."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from agents.returns import leaky_vtrace
+from agents.types import Array, NetworkOutput, Trajectory, real_transitions
+
+HYPERPARAMETERS = ("gamma", "trace_lambda", "alpha", "policy_weight", "value_weight", "entropy_weight")
+
+
+def action_log_prob(logits: Array, action: Array) -> Array:
+    """logits [..., A], action [...] -> log π(action) [...]."""
+    return jnp.take_along_axis(jax.nn.log_softmax(logits), action[..., None].astype(jnp.int32), axis=-1)[..., 0]
+
+
+def stream_score(output: NetworkOutput, trajectory: Trajectory) -> Array:
+    """[B]: Σ_t log π(a_t|s_t) over each stream's real actions: S_j of the sampling correction (No DICE, Eq. 10).
+
+    A sum, not a mean, and without the reset transitions, whose actions the environment ignored.
+    """
+    log_prob = action_log_prob(output.logits[:-1], trajectory.action)
+    return jnp.sum(jnp.where(real_transitions(trajectory.step_type), log_prob, 0.0), axis=0)
+
+
+def clip_reward(reward: Array, limit: float) -> Array:
+    """Rewards clipped to [-limit, limit]; limit 0 leaves them."""
+    return jnp.clip(reward, -limit, limit) if limit else reward
+
+
+def reduction_scale(trajectory: Trajectory, reduction: str) -> float:
+    """What a mean over time and streams is multiplied by: T·B for "sum", 1 for "mean"."""
+    steps, streams = trajectory.reward.shape
+    return float(steps * streams) if reduction == "sum" else 1.0
+
+
+def actor_critic_loss(
+    hyperparameters: Mapping[str, Array],
+    output: NetworkOutput,
+    trajectory: Trajectory,
+    *,
+    rho_clip: float,
+    reward_clip: float,
+) -> tuple[Array, dict[str, Array]]:
+    """The loss of IMPALA and STAC (Zahavy et al. 2020, Eq. 3): g_p L_policy + g_v L_value - g_e H.
+
+    Differentiable in θ through log π, V and the entropy; in the hyperparameters through targets, advantages and
+    weights. Values inside targets, importance ratios and behaviour logits are constants.
+
+    Args:
+      hyperparameters: the six `HYPERPARAMETERS`, each a scalar or one a stream, [B].
+      output: logits [T+1, B, A] and value [T+1, B] at the parameters being scored.
+      trajectory: T transitions of B streams.
+      rho_clip: ρ-bar of V-trace.
+      reward_clip: rewards are clipped to [-x, x]; 0 for not.
+
+    Returns:
+      [B] the loss of each stream, a mean over its T transitions (reset transitions count as zero), and the parts.
+    """
+    real = real_transitions(trajectory.step_type)
+    logits, value = output.logits[:-1], output.value
+    log_policy = jax.nn.log_softmax(logits)
+    log_prob = action_log_prob(logits, trajectory.action)
+    log_ratio = jax.lax.stop_gradient(log_prob) - action_log_prob(trajectory.behaviour_logits, trajectory.action)
+    rho = jnp.where(real, jnp.exp(log_ratio), 0.0).astype(value.dtype)
+    targets = leaky_vtrace(
+        value,
+        clip_reward(trajectory.reward, reward_clip).astype(value.dtype),
+        hyperparameters["gamma"] * trajectory.discount.astype(value.dtype),
+        rho,
+        trace_lambda=hyperparameters["trace_lambda"],
+        alpha=hyperparameters["alpha"],
+        rho_clip=rho_clip,
+    )
+    mask = real.astype(value.dtype)
+    policy = -targets.advantage * log_prob * mask
+    critic = 0.5 * jnp.square(targets.value - value[:-1]) * mask
+    entropy = -jnp.sum(jnp.exp(log_policy) * log_policy, axis=-1) * mask
+    loss = (
+        hyperparameters["policy_weight"] * policy
+        + hyperparameters["value_weight"] * critic
+        - hyperparameters["entropy_weight"] * entropy
+    )
+    logs = {"policy": jnp.mean(policy), "value": jnp.mean(critic), "entropy": jnp.mean(entropy), "rho": jnp.mean(rho)}
+    return jnp.mean(loss, axis=0), logs
+
+
+def kl_to_anchor(output: NetworkOutput, anchor_logits: Array, trajectory: Trajectory) -> Array:
+    """[B]: mean over time of KL(π || π_anchor), the anchor stopped (Zahavy et al. 2020, Eq. 5: new policy first)."""
+    log_policy = jax.nn.log_softmax(output.logits[:-1])
+    log_anchor = jax.nn.log_softmax(jax.lax.stop_gradient(anchor_logits[:-1]))
+    kl = jnp.sum(jnp.exp(log_policy) * (log_policy - log_anchor), axis=-1)
+    return jnp.mean(jnp.where(real_transitions(trajectory.step_type), kl, 0.0), axis=0)
