@@ -58,7 +58,7 @@ class OuterLossConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MetaInitConfig:
-    """Raw starting values of the self-tuned parameters: the value is its bound times sigmoid(raw); sigmoid(4.6) = 0.99."""
+    """Raw starting values of the self-tuned parameters: value = bound · sigmoid(raw), and sigmoid(4.6) = 0.99."""
 
     gamma: float = 4.6
     """Raw discount γ; bound 1."""

@@ -1,5 +1,6 @@
 """Frame stacks, rebuilt on the device: trajectories carry every frame once instead of S times."""
 
+import jax
 import jax.numpy as jnp
 
 from agents.types import FIRST, Array
@@ -16,21 +17,14 @@ def stack_frames(frames: Array, step_type: Array, stack: int) -> Array:
       frames: [S-1 + T+1, B, H, W], time-major.
       step_type: [T+1, B], dm_env.StepType.
       stack: S, at least 1.
+
+    Raises:
+      ValueError: the numbers of frames and steps do not fit.
     """
-    steps = step_type.shape[0]
+    steps, streams = step_type.shape
     if frames.shape[0] != stack - 1 + steps:
-        raise ValueError(
-            f"{frames.shape[0]} frames given; a stack of {stack} over {steps} steps needs {stack - 1 + steps}"
-        )
-    layer = frames[stack - 1 :]
-    layers = [layer]
-    starts = step_type == FIRST
-    restarted = jnp.zeros_like(starts)  # [T+1, B]: a FIRST lies in (t-age, t]
-    for age in range(1, stack):
-        lagged = jnp.pad(starts[: max(steps - age + 1, 0)], ((min(age - 1, steps), 0), (0, 0)))
-        restarted = restarted | lagged
-        first = stack - 1 - age
-        # Past a restart the next younger layer is already frame s, or a copy of it.
-        layer = jnp.where(restarted[..., None, None], layer, frames[first : first + steps])
-        layers.append(layer)
-    return jnp.stack(layers[::-1], axis=2)
+        raise ValueError(f"{frames.shape[0]} frames for {steps} steps; a stack of {stack} needs {stack - 1 + steps}")
+    time = jnp.arange(steps)[:, None]
+    start = jax.lax.cummax(jnp.where(step_type == FIRST, time, 1 - stack), axis=0)  # [T+1, B]: the latest FIRST
+    seen = jnp.maximum(time[..., None] + jnp.arange(1 - stack, 1), start[..., None])  # [T+1, B, S]: time of each frame
+    return frames[seen + stack - 1, jnp.arange(streams)[:, None]]

@@ -1,0 +1,221 @@
+"""The learner: one batch in, one inner update out; at each window's end one step of η."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from agents.types import Agent, Array, MetaParams, Trajectory
+from learner.config import InnerOptimizerConfig, MetaGradientConfig, MetaOptimizerConfig
+from learner.inner_update import InnerState, InnerUpdate, nonfinite_leaves, select
+from learner.mesh import Mesh
+from learner.meta_gradients.reverse import ReverseMetaGradient, last_entry
+from learner.meta_gradients.trace import TraceMetaGradient, TraceState
+from learner.optimizers import make_inner_optimizer, make_meta_optimizer
+from learner.window import Correction, TapeEntry, outer_weights, update_baseline
+
+
+class MetaState(NamedTuple):
+    """η and its optimiser."""
+
+    params: MetaParams
+    opt_state: Any
+
+
+class Skipped(NamedTuple):
+    """Counts of updates skipped for a non-finite gradient."""
+
+    inner: Array  # in all
+    inner_run: Array  # in a row, up to now
+    meta: Array
+    meta_run: Array
+
+
+class LearnerState(NamedTuple):
+    """Everything the learner needs to go on. `inner_updates` is also the version of `inner.params`."""
+
+    inner: InnerState
+    meta: MetaState
+    tape: tuple[TapeEntry, ...]  # the open window, 0 to K entries
+    trace: TraceState | None  # with differentiation "trace" only
+    baseline: Array  # running mean return, NaN before the first batch
+    skipped: Skipped
+    inner_updates: int
+    meta_updates: int
+
+
+class Learner:
+    """Owns the jitted pieces; all state is in `LearnerState`."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        *,
+        window: int,
+        correction: float,
+        correction_discount: float,
+        lags: tuple[int, ...],
+        total_updates: float,
+        streams: int,
+        optimizer: InnerOptimizerConfig,
+        meta_optimizer: MetaOptimizerConfig,
+        meta_gradient: MetaGradientConfig,
+        mesh: Mesh,
+    ):
+        """`total_updates`: inner updates in the whole life, for the learning rate. `lags`: what policy lags can be."""
+        self._agent = agent
+        self._window = window
+        self._config = meta_gradient
+        self._mesh = mesh
+        self._streams = streams
+        self._inner = InnerUpdate(agent, make_inner_optimizer(optimizer, total_updates))
+        self._meta_optimizer = make_meta_optimizer(meta_optimizer)
+        self._self_tuned = bool(jax.tree.leaves(agent.init_meta()))
+        self._weights = outer_weights(meta_gradient.objective, window)
+        correction_ = Correction(correction, correction_discount, meta_gradient.score_returns == "others", lags)
+        self._trace = self._reverse = None
+        if self._self_tuned and meta_gradient.differentiation == "trace":
+            self._trace = TraceMetaGradient(self._inner, correction_, meta_gradient.trace_decay)
+        elif self._self_tuned:
+            self._reverse = ReverseMetaGradient(
+                self._inner, meta_gradient.objective, window, correction_, meta_gradient.diagnostics
+            )
+        self._returns = jax.jit(self._returns)
+        self._inner_step = jax.jit(self._inner_step)
+        self._meta_step = jax.jit(self._meta_step)
+        self.leaf_names = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(self._shapes())]
+
+    def _shapes(self) -> Any:
+        return jax.eval_shape(self._agent.init, jax.random.key(0))
+
+    def init(self, key: Array) -> LearnerState:
+        """A new life."""
+        params = self._agent.init(key)
+        meta_params = self._agent.init_meta()
+        inner = InnerState(params, self._inner.optimizer.init(params))
+        zero = jnp.zeros((), jnp.int32)
+        state = LearnerState(
+            inner=inner,
+            meta=MetaState(meta_params, self._meta_optimizer.init(meta_params)),
+            tape=(),
+            trace=self._trace.init(meta_params, inner, self._streams) if self._trace else None,
+            baseline=jnp.asarray(jnp.nan, float),
+            skipped=Skipped(zero, zero, zero, zero),
+            inner_updates=0,
+            meta_updates=0,
+        )
+        return self._mesh.replicate(state)
+
+    def step(self, state: LearnerState, trajectory: Trajectory) -> tuple[LearnerState, dict[str, Array]]:
+        """Uses batch D^k: closes the window that it ends, if any, then updates θ with it.
+
+        The window's last batch is the next one's first, so no experience is skipped or used twice for θ.
+
+        Returns the next state and this step's metrics (device scalars; nothing waits for them), among them
+        `skipped/leaves`, a [number of leaves] bool vector of the inner gradient's non-finite leaves (see `leaf_names`).
+        """
+        trajectory = self._mesh.shard(trajectory)
+        metrics: dict[str, Array] = {}
+        stream_return, baseline, next_baseline = self._returns(trajectory, state.baseline)
+        if self._self_tuned and state.tape:
+            state, metrics = self._close(state, last_entry(trajectory, stream_return, baseline))
+        count = jnp.asarray(state.inner_updates, float)
+        inner, grads, trace, skipped, logs = self._inner_step(
+            state.meta.params, state.inner, state.trace, state.skipped, trajectory, count, baseline
+        )
+        tape = state.tape
+        if self._self_tuned:
+            entry = TapeEntry(state.inner, grads, trajectory, count, logs.pop("applied"), stream_return, baseline)
+            tape = (*tape, entry)
+        else:
+            del logs["applied"]
+        state = state._replace(
+            inner=inner,
+            tape=tape,
+            trace=trace,
+            baseline=next_baseline,
+            skipped=skipped,
+            inner_updates=state.inner_updates + 1,
+        )
+        return state, metrics | logs
+
+    def _returns(self, trajectory: Trajectory, baseline: Array) -> tuple[Array, Array, Array]:
+        stream_return = self._agent.stream_return(trajectory)
+        mean = stream_return.mean()
+        return (
+            stream_return,
+            jnp.where(jnp.isnan(baseline), mean, baseline),
+            update_baseline(baseline, mean, self._config),
+        )
+
+    def _close(self, state: LearnerState, last: TapeEntry) -> tuple[LearnerState, dict[str, Array]]:
+        """What batch D^k, k = length of the tape, is to the open window: its end, or one more of its boundaries."""
+        position = len(state.tape)
+        ends = position == self._window
+        trace = state.trace
+        if self._trace:
+            weight = self._weights[position]
+            logs = {}
+            if weight:
+                same = self._config.objective == "same"
+                trace, logs = self._trace.gather(
+                    trace,
+                    state.inner.params,
+                    state.tape[-1].trajectory if same else last.trajectory,
+                    state.tape[0].state.params,
+                    last.stream_return.mean(),
+                    weight,
+                )
+            if not ends:
+                return state._replace(trace=trace), {}
+            estimate, trace = self._trace.estimate(trace, state.meta.params)
+        elif ends:
+            estimate, logs = self._reverse(state.meta.params, state.tape, state.inner, last)
+        else:
+            return state, {}
+        meta, skipped = self._meta_step(state.meta, estimate.gradient, state.skipped)
+        metrics = {f"meta_grad/{name}": value for name, value in estimate.diagnostics.items()}
+        metrics |= {f"outer_loss/{name}": value for name, value in logs.items()}
+        metrics["skipped/meta"] = skipped.meta_run > 0
+        metrics |= {f"meta_grad/of_{name}": value for name, value in _by_name(estimate.gradient).items()}
+        state = state._replace(meta=meta, tape=(), trace=trace, skipped=skipped, meta_updates=state.meta_updates + 1)
+        return state, metrics
+
+    def _inner_step(self, meta_params, inner: InnerState, trace, skipped: Skipped, trajectory, count, baseline):
+        if self._trace:
+            new, grads, (loss, output, logs), trace = self._trace.step(
+                trace, meta_params, inner, trajectory, count, baseline
+            )
+        else:
+            new, grads, (loss, output, logs) = self._inner(meta_params, inner, trajectory, count)
+        del output
+        bad = nonfinite_leaves(grads)
+        applied = ~jnp.any(bad)
+        skipped = skipped._replace(
+            inner=skipped.inner + ~applied, inner_run=jnp.where(applied, 0, skipped.inner_run + 1)
+        )
+        metrics = {f"loss/{name}": value for name, value in logs.items()}
+        metrics |= {"loss/total": loss, "loss/grad_norm": optax.global_norm(grads), "applied": applied}
+        return select(applied, new, inner), grads, trace, skipped, metrics | {"skipped/leaves": bad}
+
+    def _meta_step(self, meta: MetaState, gradient: MetaParams, skipped: Skipped) -> tuple[MetaState, Skipped]:
+        """One step of η, or none where the meta-gradient is not finite."""
+        updates, opt_state = self._meta_optimizer.update(gradient, meta.opt_state, meta.params)
+        finite = ~jnp.any(nonfinite_leaves(gradient))
+        new = select(finite, MetaState(optax.apply_updates(meta.params, updates), opt_state), meta)
+        return new, skipped._replace(meta=skipped.meta + ~finite, meta_run=jnp.where(finite, 0, skipped.meta_run + 1))
+
+    def meta_values(self, state: LearnerState) -> Mapping[str, Array]:
+        """η by name, in its own units."""
+        return self._agent.meta_values(state.meta.params)
+
+
+def _by_name(tree: MetaParams) -> dict[str, Array]:
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf
+        for path, leaf in jax.tree.leaves_with_path(tree)
+        if np.ndim(leaf) == 0
+    }

@@ -1,0 +1,180 @@
+"""The training loop: get a batch, update, publish, log, save. Takes any actor pool by its protocol."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from agents.types import Array, Trajectory, VersionedParams, real_transitions
+from learner.config import CheckpointConfig, LogConfig
+from learner.learner import Learner, LearnerState
+
+# Always in a log line, null where there is nothing to say yet.
+DIAGNOSTICS = ("norm", "direct_norm", "correction_norm", "cosine", "snr")
+POLL_SECONDS = 0.5  # how long a request to stop can go unnoticed while waiting for a batch
+
+
+class TrainingStopped(RuntimeError):
+    """Training cannot go on; the state is safe. The message says why."""
+
+
+class Progress(NamedTuple):
+    """Where a life stands, beside the learner's own counters."""
+
+    agent_steps: int = 0
+    wall_seconds: float = 0.0
+
+
+class Outcome(NamedTuple):
+    state: LearnerState
+    progress: Progress
+    finished: bool  # False if asked to stop before the end
+
+
+class Loop:
+    """One life from `state` to its end, or until `request_stop`.
+
+    Args:
+      learner: the learner.
+      pool: an `ActorPool` (see actors/pool.py), not started.
+      total_steps: agent steps at which the life ends.
+      frames_per_step: emulator frames an agent step takes.
+      write: takes each log line, a flat dict.
+      event: takes each thing a user should know, one line.
+      save: takes (inner updates, state, blocking); state is a dict of `learner`, `pool` and `progress`.
+      get_seconds: deadline for a batch.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        pool: Any,
+        *,
+        total_steps: int,
+        frames_per_step: int,
+        log: LogConfig,
+        checkpoint: CheckpointConfig,
+        write: Callable[[dict[str, Any]], None],
+        event: Callable[[str], None],
+        save: Callable[[int, dict[str, Any], bool], None],
+        get_seconds: float,
+    ):
+        self._learner = learner
+        self._pool = pool
+        self._total_steps = total_steps
+        self._frames_per_step = frames_per_step
+        self._log = log
+        self._checkpoint = checkpoint
+        self._write = write
+        self._event = event
+        self._save = save
+        self._get_seconds = get_seconds
+        self._stop = False
+
+    def request_stop(self) -> None:
+        """Ends the loop after the update under way; safe to call from a signal handler."""
+        self._stop = True
+
+    def run(self, state: LearnerState, progress: Progress) -> Outcome:
+        """Runs the life and saves it at the end, whatever the end was."""
+        started = last_save = last_line = time.monotonic()
+        already = progress.wall_seconds
+        steps_at_line = progress.agent_steps
+        pending: list[dict[str, Array]] = []
+        self._pool.start(VersionedParams(state.inner_updates, state.inner.params))
+        try:
+            while progress.agent_steps < self._total_steps:
+                trajectory = self._next_batch()
+                if trajectory is None:
+                    break
+                state, metrics = self._learner.step(state, trajectory)
+                self._pool.publish(VersionedParams(state.inner_updates, state.inner.params))
+                if pending:  # of the update before: looking at this one would wait for the device
+                    self._check_finite(pending[-1], state)
+                pending.append(metrics)
+                now = time.monotonic()
+                steps = progress.agent_steps + int(np.count_nonzero(real_transitions(trajectory.step_type)))
+                progress = Progress(steps, already + now - started)
+                if state.inner_updates % self._log.updates == 0:
+                    rate = (steps - steps_at_line) / (now - last_line)
+                    self._write(self._line(state, progress, pending, rate))
+                    pending, last_line, steps_at_line = [metrics], now, steps
+                for text in self._pool.events():
+                    self._event(text)
+                if now - last_save > self._checkpoint.seconds:
+                    self._save_all(state, progress, blocking=False)
+                    last_save = time.monotonic()
+            self._check_finite(pending[-1], state) if pending else None
+        finally:
+            self._save_all(state, progress, blocking=True)
+        return Outcome(state, progress, finished=progress.agent_steps >= self._total_steps)
+
+    def _next_batch(self) -> Trajectory | None:
+        """The next batch, or None once asked to stop."""
+        deadline = time.monotonic() + self._get_seconds
+        while not self._stop:
+            try:
+                return self._pool.get(timeout=POLL_SECONDS)
+            except TimeoutError:
+                for text in self._pool.events():
+                    self._event(text)
+                if time.monotonic() > deadline:
+                    raise TrainingStopped(f"no batch came from the actors within {self._get_seconds:.0f} s") from None
+        return None
+
+    def _check_finite(self, metrics: dict[str, Array], state: LearnerState) -> None:
+        """Reports a skipped update by the names of its leaves, and stops after too many in a row."""
+        bad = np.asarray(metrics["skipped/leaves"])
+        skipped_meta = bool(np.asarray(metrics.get("skipped/meta", False)))
+        if not bad.any() and not skipped_meta:
+            return
+        if bad.any():
+            names = [name for name, flag in zip(self._learner.leaf_names, bad, strict=True) if flag]
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            self._event(f"skipped an inner update: non-finite gradient in {', '.join(names[:3])}{more}")
+        if skipped_meta:
+            self._event("skipped a step of η: non-finite meta-gradient")
+        in_a_row = int(max(np.asarray(state.skipped.inner_run), np.asarray(state.skipped.meta_run)))
+        if in_a_row >= self._log.max_nonfinite:
+            raise TrainingStopped(
+                f"{in_a_row} non-finite updates in a row (log.max_nonfinite = {self._log.max_nonfinite}); "
+                "the last good state is saved"
+            )
+
+    def _line(
+        self, state: LearnerState, progress: Progress, pending: list[dict[str, Array]], rate: float
+    ) -> dict[str, Any]:
+        """One log line: counters now, and means over the updates (or windows) since the last one."""
+        statistics = self._pool.statistics()
+        fetched = jax.device_get([pending[1:] or pending, self._learner.meta_values(state), state.skipped])
+        updates, meta_values, skipped = fetched
+        names = {name for update in updates for name in update if not name.startswith("skipped/")}
+        means = {name: float(np.mean([u[name] for u in updates if name in u])) for name in sorted(names)}
+        return (
+            {
+                "inner_updates": state.inner_updates,
+                "meta_updates": state.meta_updates,
+                "agent_steps": progress.agent_steps,
+                "env_frames": progress.agent_steps * self._frames_per_step,
+                "wall_seconds": round(progress.wall_seconds, 3),
+                "steps_per_second": round(rate, 2),
+                "skipped/inner": int(skipped.inner),
+                "skipped/meta": int(skipped.meta),
+            }
+            | statistics
+            | {f"meta/{name}": float(value) for name, value in meta_values.items()}
+            | {f"meta_grad/{name}": math.nan for name in DIAGNOSTICS}
+            | means
+        )
+
+    def _save_all(self, state: LearnerState, progress: Progress, *, blocking: bool) -> None:
+        try:
+            pool_state = self._pool.state(timeout=self._get_seconds)
+        except (TimeoutError, RuntimeError) as error:
+            self._event(f"the actors' own state could not be saved ({error}); a resumed run re-enters its environments")
+            pool_state = None
+        content = {"learner": state, "pool": pool_state, "progress": progress}
+        self._save(state.inner_updates, content, blocking)

@@ -1,0 +1,36 @@
+"""Which devices the learner uses, and how a batch lies over them."""
+
+from typing import Any
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from agents.types import Trajectory
+
+STREAMS = "streams"
+
+
+class Mesh:
+    """Every local device holds a share of the B streams; everything else is replicated.
+
+    Losses, scores and mean returns are written over the whole batch, so `jit` inserts the collectives: a sum over
+    streams is the global one, as the sampling correction needs before it forms its products (methods.md 1.9, rule 9).
+    """
+
+    def __init__(self, devices: list[jax.Device] | None = None):
+        self.devices = devices or jax.local_devices()
+        mesh = jax.sharding.Mesh(self.devices, (STREAMS,))
+        self._replicated = NamedSharding(mesh, PartitionSpec())
+        self._leading = NamedSharding(mesh, PartitionSpec(STREAMS))
+        self._second = NamedSharding(mesh, PartitionSpec(None, STREAMS))
+
+    def replicate(self, tree: Any) -> Any:
+        """Arrays of `tree` on every device; other leaves (counters) as they are."""
+        return jax.tree.map(lambda x: x if isinstance(x, int) else jax.device_put(x, self._replicated), tree)
+
+    def shard(self, trajectory: Trajectory) -> Trajectory:
+        """One transfer of a batch, split over its streams."""
+        second = {name: self._second for name in Trajectory._fields}
+        core = jax.tree.map(lambda _: self._leading, trajectory.core_state)
+        shardings = Trajectory(**second | {"core_state": core, "params_version": self._leading})
+        return jax.device_put(trajectory, shardings)

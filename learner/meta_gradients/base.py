@@ -1,0 +1,63 @@
+"""What every differentiation of the window returns, and the gradients at its boundaries."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from agents.losses import stream_score
+from agents.types import Agent, Array, MetaParams, Params, Trajectory
+
+
+class Estimate(NamedTuple):
+    """A meta-gradient (of a loss: to be descended) in the raw meta-parameters, and what to log of it."""
+
+    gradient: MetaParams
+    diagnostics: dict[str, Array]
+
+
+def outer_loss(
+    agent: Agent, params: Params, trajectory: Trajectory, anchor_params: Params
+) -> tuple[Array, dict[str, Array]]:
+    """[B] the window's score at `params` on `trajectory`; the anchor policy is the one at the window's start."""
+    anchor = agent.unroll(anchor_params, trajectory).logits if agent.uses_anchor else None
+    return agent.outer_loss(agent.unroll(params, trajectory), trajectory, anchor)
+
+
+def score(agent: Agent, params: Params, trajectory: Trajectory, version: Array) -> Array:
+    """[B] Σ log π of the actions that `version`, whose parameters these are, took; 0 for streams acted by another."""
+    acted = trajectory.params_version == version.astype(trajectory.params_version.dtype)
+    return jnp.where(acted, stream_score(agent.unroll(params, trajectory), trajectory), 0.0)
+
+
+def per_stream_meta(meta_params: MetaParams, streams: int) -> MetaParams:
+    """Scalars repeated for every stream, so that one backward pass gives each stream's share of the meta-gradient."""
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (streams,)) if leaf.ndim == 0 else leaf, meta_params)
+
+
+def diagnostics(direct: Any, correction: Any, by_stream: Array) -> dict[str, Array]:
+    """Norms of the two parts of a meta-gradient, their cosine, and the signal-to-noise ratio across streams.
+
+    Args:
+      direct: the part through the update rule; None where the parts were not propagated apart.
+      correction: the sampling correction's part; likewise.
+      by_stream: [B, d] the streams' shares of the d meta-gradient components; they sum to the meta-gradient.
+
+    Returns:
+      `norm`; `direct_norm`, `correction_norm` and `cosine` (NaN where undefined); `snr`: the norm of the shares' sum
+      over its standard error, were the streams independent: sqrt(B · Σ_i var_i).
+    """
+    gradient = by_stream.sum(axis=0)
+    norm = jnp.linalg.norm(gradient)
+    streams = by_stream.shape[0]
+    spread = jnp.sqrt(streams * jnp.sum(jnp.var(by_stream, axis=0, ddof=1))) if streams > 1 else jnp.nan
+    out = {"norm": norm, "snr": norm / spread}
+    if direct is None:
+        return out
+    direct_norm, correction_norm = optax.global_norm(direct), optax.global_norm(correction)
+    return out | {
+        "direct_norm": direct_norm,
+        "correction_norm": correction_norm,
+        "cosine": optax.tree.vdot(direct, correction) / (direct_norm * correction_norm),
+    }

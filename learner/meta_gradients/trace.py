@@ -1,0 +1,122 @@
+"""Forward differentiation: carry z = d(θ, opt)/dη along the lifetime (methods.md 1.8).
+
+z' = μ (∂Ψ/∂(θ, opt)) z + ∂Ψ/∂η. With μ = 1 it is exact and nothing is truncated; μ = 0 keeps the last update only
+(MGRL's one-step trace). One Jacobian-vector product for every scalar meta-parameter: for small η only.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from agents.types import Array, MetaParams, Params, Trajectory
+from learner.inner_update import InnerState, InnerUpdate, nonfinite_leaves, select
+from learner.meta_gradients import base
+from learner.meta_gradients.base import Estimate
+from learner.window import Correction
+
+
+class TraceState(NamedTuple):
+    """Carried along the lifetime. d is the number of scalar meta-parameters."""
+
+    sensitivity: InnerState  # [d, ...] z
+    scores: Array  # [d] q: discounted sum of zᵀ∇S_j over past batches
+    scores_baseline: Array  # [d] the same sum, each term times the baseline b_j that was fixed before its batch
+    direct: Array  # [d, B] the direct part gathered in this window so far, by stream
+    correction: Array  # [d] the correction part gathered in this window so far
+
+
+class TraceMetaGradient:
+    """The same meta-gradient as `ReverseMetaGradient`, never truncated, decayed by μ."""
+
+    def __init__(self, update: InnerUpdate, correction: Correction, decay: float):
+        self._update = update
+        self._correction = correction
+        self._decay = decay
+        self.step = jax.jit(self._step)
+        self.gather = jax.jit(self._gather)
+        self.estimate = jax.jit(self._estimate)
+
+    def init(self, meta_params: MetaParams, state: InnerState, streams: int) -> TraceState:
+        """Zero sensitivity: nothing has depended on η yet."""
+        flat, _ = ravel_pytree(meta_params)
+        size, dtype = flat.size, flat.dtype
+        zeros = jnp.zeros(size, dtype)
+        sensitivity = jax.tree.map(lambda x: jnp.zeros((size, *x.shape), x.dtype), state)
+        return TraceState(sensitivity, zeros, zeros, jnp.zeros((size, streams), dtype), zeros)
+
+    def _step(
+        self,
+        trace: TraceState,
+        meta_params: MetaParams,
+        state: InnerState,
+        trajectory: Trajectory,
+        count: Array,
+        baseline: Array,
+    ) -> tuple[InnerState, Params, Any, TraceState]:
+        """One inner update with its trace: Ψ's own results, then the new trace."""
+        flat, unravel = ravel_pytree(meta_params)
+        directions = jax.vmap(unravel)(jnp.eye(flat.size, dtype=flat.dtype))
+
+        def psi(meta_params, state):
+            new, grads, logs = self._update(meta_params, state, trajectory, count)
+            return new, (grads, logs)
+
+        def along(direction, sensitivity):
+            old = jax.tree.map(lambda z: self._decay * z, sensitivity)
+            new, tangent, aux = jax.jvp(psi, (meta_params, state), (direction, old), has_aux=True)
+            return new, tangent, aux
+
+        new, tangent, (grads, logs) = jax.vmap(along, out_axes=(None, 0, None))(directions, trace.sensitivity)
+        if self._correction.coefficient:
+            gradient = jax.grad(
+                lambda p: jnp.sum(base.score(self._update.agent, p, trajectory, count)),
+            )(state.params)
+            scores = jax.vmap(lambda z: _tree_dot(z, gradient))(trace.sensitivity.params)
+            alpha = self._correction.discount
+            trace = trace._replace(
+                scores=alpha * (trace.scores + scores),
+                scores_baseline=alpha * (trace.scores_baseline + baseline * scores),
+            )
+        sensitivity = select(~jnp.any(nonfinite_leaves(grads)), tangent, trace.sensitivity)
+        return new, grads, logs, trace._replace(sensitivity=sensitivity)
+
+    def _gather(
+        self,
+        trace: TraceState,
+        params: Params,
+        trajectory: Trajectory,
+        anchor_params: Params,
+        mean_return: Array,
+        weight: Array,
+    ) -> tuple[TraceState, dict[str, Array]]:
+        """Adds weight · (zᵀ∂outer/∂θ - λ (R̄ q - q_b)) at one batch, before the update that uses the batch."""
+
+        def along(sensitivity):
+            def loss(params):
+                return base.outer_loss(self._update.agent, params, trajectory, anchor_params)
+
+            _, tangent, logs = jax.jvp(loss, (params,), (sensitivity,), has_aux=True)
+            return tangent, logs
+
+        direct, logs = jax.vmap(along, out_axes=(0, None))(trace.sensitivity.params)
+        correction = -self._correction.coefficient * (mean_return * trace.scores - trace.scores_baseline)
+        trace = trace._replace(
+            direct=trace.direct + weight * direct / direct.shape[1], correction=trace.correction + weight * correction
+        )
+        return trace, logs
+
+    def _estimate(self, trace: TraceState, meta_params: MetaParams) -> tuple[Estimate, TraceState]:
+        """The window's meta-gradient, and the trace with an empty sum for the next window."""
+        _, unravel = ravel_pytree(meta_params)
+        direct = trace.direct.sum(axis=1)
+        streams = trace.direct.shape[1]
+        by_stream = (trace.direct + trace.correction[:, None] / streams).T
+        estimate = Estimate(unravel(direct + trace.correction), base.diagnostics(direct, trace.correction, by_stream))
+        empty = trace._replace(direct=jnp.zeros_like(trace.direct), correction=jnp.zeros_like(trace.correction))
+        return estimate, empty
+
+
+def _tree_dot(a: Params, b: Params) -> Array:
+    return sum(jnp.vdot(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))

@@ -1,0 +1,83 @@
+"""The window: K inner updates and the tape that they leave for the meta-gradient."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from agents.types import Array, Params, Trajectory
+from learner.config import MetaGradientConfig
+from learner.inner_update import InnerState
+
+
+class TapeEntry(NamedTuple):
+    """One inner update as it happened: what it started from, and what it used."""
+
+    state: InnerState  # θ^j and the optimiser's state before the update
+    grads: Params  # gradient of the inner loss there
+    trajectory: Trajectory  # D^j
+    count: Array  # scalar float, inner updates before this one: the version of θ^j
+    applied: Array  # scalar bool, False where a non-finite gradient was skipped: Ψ was the identity
+    stream_return: Array  # [B] G_j, the agent's `stream_return` of D^j
+    baseline: Array  # scalar, the running mean return as it was before D^j
+
+
+class Correction(NamedTuple):
+    """The sampling correction's dials."""
+
+    coefficient: float  # λ
+    discount: float  # α
+    others: bool  # weigh each stream's score by the mean return of the other streams only
+    lags: tuple[int, ...]  # policy lags that batches can have, in inner updates
+
+
+class EffectiveLength(NamedTuple):
+    """Smallest window in which λ does anything, and why."""
+
+    updates: int
+    reason: str
+
+
+def shortest_corrected_window(lag: int) -> EffectiveLength:
+    """With K updates the scores of θ^1 … θ^(K-1) count; batch j is acted by θ^(j-lag), and needs a later return."""
+    return EffectiveLength(lag + 2, f"scores need a batch acted inside the window and a later one (policy lag {lag})")
+
+
+def outer_weights(objective: str, window: int) -> np.ndarray:
+    """[K+1] weights w_k of batch k's outer loss: the last only, or all, averaged (No DICE, Eq. 6; methods.md 1.1)."""
+    if objective == "all":
+        return np.full(window + 1, 1.0 / (window + 1))
+    return np.eye(window + 1)[window]
+
+
+def score_coefficients(returns: Array, baselines: Array, weights: np.ndarray, correction: Correction) -> Array:
+    """C_j of the sampling correction (No DICE, Eq. 10 and 16, with baselines).
+
+    C_{j,e} = λ Σ_{k>j} w_k α^(k-j) (R_{k,e} - b_j), where R_{k,e} is the mean of G_{k,e'} over all streams e', or over
+    those other than e. The baseline b_j is fixed before D^j's actions are drawn, so that it adds no bias.
+
+    Args:
+      returns: [K+1, B] stream returns G of the window's batches.
+      baselines: [K+1] b_j.
+      weights: [K+1] w_k.
+      correction: λ, α and which streams.
+
+    Returns:
+      [K+1, B]; the last row is 0.
+    """
+    streams = returns.shape[1]
+    mean = jnp.mean(returns, axis=1, keepdims=True)
+    seen = (streams * mean - returns) / (streams - 1) if correction.others else jnp.broadcast_to(mean, returns.shape)
+    steps = np.arange(len(weights))
+    gap = steps[None, :] - steps[:, None]  # k - j
+    decay = np.where(gap > 0, float(correction.discount) ** np.maximum(gap, 0), 0.0) * weights
+    return correction.coefficient * (
+        jnp.einsum("jk,ke->je", jnp.asarray(decay, returns.dtype), seen)
+        - jnp.asarray(decay.sum(axis=1), returns.dtype)[:, None] * baselines[:, None]
+    )
+
+
+def update_baseline(baseline: Array, mean_return: Array, config: MetaGradientConfig) -> Array:
+    """The running mean of batch returns; NaN marks a lifetime's first batch, which starts it."""
+    decay = config.baseline_decay
+    return jnp.where(jnp.isnan(baseline), mean_return, decay * baseline + (1.0 - decay) * mean_return)
