@@ -1,10 +1,12 @@
 """The experiment: every setting of a run in one frozen tree."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from actors.config import ActorPoolConfig, EnvironmentConfig, RayConfig
 from agents.config import InnerLossConfig, MetaInitConfig, NetworkConfig, OuterLossConfig
+from configs.tree import ConfigError, is_tuple
+from configs.validate import canonical_game, validate
 from learner.config import CheckpointConfig, InnerOptimizerConfig, LogConfig, MetaGradientConfig, MetaOptimizerConfig
 
 
@@ -36,15 +38,49 @@ class ExperimentConfig:
     """Sampling correction: discount α in (0, 1] per update between a batch's actions and a later return."""
     lag: Literal["0", "1", "free"] = "1"
     """Policy lag: 0 (actors wait for each update), 1 (act and learn overlap; reproducible), free (bounded)."""
-    network: NetworkConfig = NetworkConfig()
-    inner: InnerLossConfig = InnerLossConfig()
-    outer: OuterLossConfig = OuterLossConfig()
-    meta_init: MetaInitConfig = MetaInitConfig()
-    optimizer: InnerOptimizerConfig = InnerOptimizerConfig()
-    meta_optimizer: MetaOptimizerConfig = MetaOptimizerConfig()
-    meta_gradient: MetaGradientConfig = MetaGradientConfig()
-    environment: EnvironmentConfig = EnvironmentConfig()
-    pool: ActorPoolConfig = ActorPoolConfig()
-    ray: RayConfig = RayConfig()
-    checkpoint: CheckpointConfig = CheckpointConfig()
-    log: LogConfig = LogConfig()
+    network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
+    inner: InnerLossConfig = dataclasses.field(default_factory=InnerLossConfig)
+    outer: OuterLossConfig = dataclasses.field(default_factory=OuterLossConfig)
+    meta_init: MetaInitConfig = dataclasses.field(default_factory=MetaInitConfig)
+    optimizer: InnerOptimizerConfig = dataclasses.field(default_factory=InnerOptimizerConfig)
+    meta_optimizer: MetaOptimizerConfig = dataclasses.field(default_factory=MetaOptimizerConfig)
+    meta_gradient: MetaGradientConfig = dataclasses.field(default_factory=MetaGradientConfig)
+    environment: EnvironmentConfig = dataclasses.field(default_factory=EnvironmentConfig)
+    pool: ActorPoolConfig = dataclasses.field(default_factory=ActorPoolConfig)
+    ray: RayConfig = dataclasses.field(default_factory=RayConfig)
+    checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
+    log: LogConfig = dataclasses.field(default_factory=LogConfig)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "game", canonical_game(self.game))  # frozen from here on
+        validate(self)
+
+
+def to_json(config: ExperimentConfig) -> dict[str, Any]:
+    """The settings as nested dicts that `json` writes; `from_json` gives exactly the same settings back."""
+    return dataclasses.asdict(config)
+
+
+def from_json(data: dict[str, Any]) -> ExperimentConfig:
+    """Settings from `to_json`, read back with `json`. Raises ConfigError, one line, where another version wrote it."""
+    return _from_json(ExperimentConfig, data, "")
+
+
+def _from_json(cls: type, data: Any, prefix: str) -> Any:
+    fields = dataclasses.fields(cls)
+    if not isinstance(data, dict):
+        raise ConfigError(f"settings of another version of onelife: {prefix.rstrip('.') or 'they'} should be a group")
+    names = {field.name for field in fields}
+    for problem, keys in (("unknown", data.keys() - names), ("missing", names - data.keys())):
+        if keys:
+            listed = ", ".join(prefix + str(key) for key in sorted(keys, key=str))
+            raise ConfigError(f"settings of another version of onelife: {problem} {listed}")
+    values = {}
+    for field in fields:
+        value = data[field.name]
+        if dataclasses.is_dataclass(field.type):
+            value = _from_json(field.type, value, f"{prefix}{field.name}.")
+        elif is_tuple(field.type) and isinstance(value, list):
+            value = tuple(value)
+        values[field.name] = value
+    return cls(**values)

@@ -4,8 +4,10 @@ A checkpoint is a directory named by its step with two items: `state`, the array
 description of the nest with the CRC-32 of each array. Nothing is pickled, and no class is needed to read it back.
 """
 
+import json
 import logging
 import shutil
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -129,7 +131,7 @@ class Checkpointer:
         if self._manager is None:
             options = ocp.CheckpointManagerOptions(max_to_keep=self._keep, cleanup_tmp_directories=True, create=True)
             self._manager = ocp.CheckpointManager(self._directory, options=options)
-        meta = {"format": FORMAT, "structure": structure, "crc32": {name: _crc32(x) for name, x in arrays.items()}}
+        meta = {"format": FORMAT, "structure": structure, "crc32": _checksums(structure, arrays)}
         # Orbax refuses an item without arrays.
         arrays = {**arrays, "arrays": np.asarray(len(arrays), np.int32)}
         args = ocp.args.Composite(state=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave(meta))
@@ -199,9 +201,10 @@ def _read(directory: Path) -> Any:
                 f"{directory}: checkpoint of another version (format {meta['format']}, this version reads {FORMAT})"
             )
         arrays = checkpointer.restore(directory, args=ocp.args.Composite(state=ocp.args.StandardRestore()))["state"]
-        for name, crc32 in meta["crc32"].items():
-            if _crc32(arrays[name]) != crc32:
-                raise _Damaged(f"the bytes of array {name} have changed")
+        arrays.pop("arrays")
+        found = _checksums(meta["structure"], arrays)
+        if changed := [name for name in {**meta["crc32"], **found} if meta["crc32"].get(name) != found.get(name)]:
+            raise _Damaged(f"its bytes have changed ({', '.join(changed[:5])})")
         return _undescribe(meta["structure"], arrays)
     except (CheckpointError, _Damaged):
         raise
@@ -260,23 +263,34 @@ def _undescribe(structure: Any, arrays: dict[str, np.ndarray]) -> Any:
     return {"list": list, "tuple": tuple}[kind](_undescribe(child, arrays) for child in content)
 
 
-def _crc32(array: np.ndarray) -> int:
-    header = f"{array.dtype.name}{array.shape}".encode()
-    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8), zlib.crc32(header))
+def _checksums(structure: Any, arrays: dict[str, np.ndarray]) -> dict[str, int]:
+    """CRC-32 of the description and of every array: neither JSON nor orbax's files notice a flipped bit."""
+    checksums = {"structure": zlib.crc32(json.dumps(structure).encode())}
+    for name, array in arrays.items():
+        header = zlib.crc32(f"{array.dtype.name}{array.shape}".encode())
+        checksums[name] = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8), header)
+    return checksums
 
 
 def _orbax():
-    """The library, imported at first use (0.4 s), without its own tracebacks on stderr: `events` tells what failed."""
+    """The library, imported at first use (0.4 s), without its tracebacks on stderr: `events` tells what failed."""
     import orbax.checkpoint as ocp
 
     logger = logging.getLogger("absl")
     if _not_orbax not in logger.filters:
         logger.addFilter(_not_orbax)
+        # Reads still under way when another one fails on a damaged checkpoint report to a loop that is gone.
+        previous = sys.unraisablehook
+        sys.unraisablehook = lambda problem: _is_late_read(problem) or previous(problem)
     return ocp
 
 
 def _not_orbax(record: logging.LogRecord) -> bool:
     return "orbax" not in record.pathname
+
+
+def _is_late_read(problem: Any) -> bool:
+    return isinstance(problem.exc_value, RuntimeError) and str(problem.exc_value) == "Event loop is closed"
 
 
 def _is_namedtuple(node: Any) -> bool:

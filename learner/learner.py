@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from agents.types import Agent, Array, MetaParams, Trajectory
+from learner.checkpoint import rebuild
 from learner.config import InnerOptimizerConfig, MetaGradientConfig, MetaOptimizerConfig
 from learner.inner_update import InnerState, InnerUpdate, nonfinite_leaves, select
 from learner.mesh import Mesh
@@ -109,6 +110,25 @@ class Learner:
         )
         return self._mesh.replicate(state)
 
+    def restore(self, plain: dict[str, Any]) -> LearnerState:
+        """A state as `checkpoint.Checkpointer.restore` returns it, with its types, on the learner's devices.
+
+        Raises CheckpointError where it is one of another config or version.
+        """
+        new = self.init(jax.random.key(0))
+        state = rebuild(new._replace(tape=()), plain | {"tape": ()}, "learner")
+        core_state = self._agent.initial_state(self._streams)
+        tape = []
+        for entry in plain["tape"]:
+            core = rebuild(core_state, entry["trajectory"]["core_state"], "learner/tape/trajectory/core_state")
+            entry = entry | {
+                "state": rebuild(new.inner, entry["state"], "learner/tape/state"),
+                "grads": rebuild(new.inner.params, entry["grads"], "learner/tape/grads"),
+                "trajectory": self._mesh.shard(Trajectory(**entry["trajectory"] | {"core_state": core})),
+            }
+            tape.append(TapeEntry(**{name: jax.tree.map(jnp.asarray, value) for name, value in entry.items()}))
+        return self._mesh.replicate(state)._replace(tape=tuple(tape))
+
     def step(self, state: LearnerState, trajectory: Trajectory) -> tuple[LearnerState, dict[str, Array]]:
         """Uses batch D^k: closes the window that it ends, if any, then updates θ with it.
 
@@ -198,7 +218,7 @@ class Learner:
             inner=skipped.inner + ~applied, inner_run=jnp.where(applied, 0, skipped.inner_run + 1)
         )
         metrics = {f"loss/{name}": value for name, value in logs.items()}
-        metrics |= {"loss/total": loss, "loss/grad_norm": optax.global_norm(grads), "applied": applied}
+        metrics |= {"loss/total": loss, "loss/grad_norm": optax.tree.norm(grads), "applied": applied}
         return select(applied, new, inner), grads, trace, skipped, metrics | {"skipped/leaves": bad}
 
     def _meta_step(self, meta: MetaState, gradient: MetaParams, skipped: Skipped) -> tuple[MetaState, Skipped]:

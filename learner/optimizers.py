@@ -31,7 +31,7 @@ def clip_by_global_norm(grads: Params, max_norm: float) -> Params:
     """Scales `grads` to global norm `max_norm` if above; the factor is stopped (as in Liu et al.'s code)."""
     if not max_norm:
         return grads
-    norm = optax.global_norm(jax.lax.stop_gradient(grads))
+    norm = optax.tree.norm(jax.lax.stop_gradient(grads))
     factor = max_norm / jnp.maximum(norm, max_norm)
     return jax.tree.map(lambda g: g * factor.astype(g.dtype), grads)
 

@@ -1,0 +1,68 @@
+"""Catch (Osband et al. 2020, bsuite): move a paddle under a falling ball. Pure JAX."""
+
+import dataclasses
+from typing import NamedTuple
+
+import dm_env
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from agents.types import FIRST, LAST, MID, Array, EnvironmentSpec
+
+
+class CatchState(NamedTuple):
+    key: Array  # [2] uint32
+    ball_row: Array  # int32; rows - 1 once the episode is over
+    ball_column: Array  # int32
+    paddle_column: Array  # int32
+
+
+@dataclasses.dataclass(frozen=True)
+class Catch:
+    """bsuite's Catch behind `base.JaxEnvironment`.
+
+    A ball starts in a random column of the top row and falls one row a step; the paddle starts in the middle of the
+    bottom row (row 9). Actions 0, 1, 2 move it left, not, right, and the walls stop it. When the ball reaches the
+    bottom row, after 9 steps, the reward is +1 if the paddle is there and -1 if not, and the episode terminates.
+    Observation: the board [10, 5] float32, 1 at the ball and at the paddle.
+    """
+
+    rows: int = 10
+    columns: int = 5
+
+    @property
+    def spec(self) -> EnvironmentSpec:
+        return EnvironmentSpec("catch", (self.rows, self.columns), np.float32, 3, frame_stack=1, frames_per_step=1)
+
+    def reset(self, key: Array) -> tuple[CatchState, dm_env.TimeStep]:
+        """key [2] uint32 -> (state, FIRST)."""
+        key, column_key = jax.random.split(key)
+        state = CatchState(
+            key=key,
+            ball_row=jnp.int32(0),
+            ball_column=jax.random.randint(column_key, (), 0, self.columns, jnp.int32),
+            paddle_column=jnp.int32(self.columns // 2),
+        )
+        return state, self._time_step(state, FIRST, 0.0)
+
+    def step(self, state: CatchState, action: Array) -> tuple[CatchState, dm_env.TimeStep]:
+        paddle_column = jnp.clip(state.paddle_column + action.astype(jnp.int32) - 1, 0, self.columns - 1)
+        moved = state._replace(ball_row=state.ball_row + 1, paddle_column=paddle_column)
+        over = moved.ball_row == self.rows - 1
+        caught = moved.ball_column == moved.paddle_column
+        reward = jnp.where(over, jnp.where(caught, 1.0, -1.0), 0.0)
+        going_on = moved, self._time_step(moved, jnp.where(over, LAST, MID), reward)
+        was_over = state.ball_row == self.rows - 1
+        return jax.tree.map(lambda new, old: jnp.where(was_over, new, old), self.reset(state.key), going_on)
+
+    def _time_step(self, state: CatchState, step_type: Array, reward: Array) -> dm_env.TimeStep:
+        board = jnp.zeros((self.rows, self.columns), jnp.float32)
+        board = board.at[state.ball_row, state.ball_column].set(1.0)
+        board = board.at[self.rows - 1, state.paddle_column].set(1.0)
+        return dm_env.TimeStep(
+            step_type=jnp.asarray(step_type, jnp.int8),
+            reward=jnp.asarray(reward, jnp.float32),
+            discount=jnp.asarray(step_type != LAST, jnp.float32),
+            observation=board,
+        )

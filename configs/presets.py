@@ -1,0 +1,126 @@
+"""Presets: whole experiments, each number with its source.
+
+Marks after a source: (S) stated by the paper or a text about it; (R) recalled of the paper, not checked against it;
+(C) read in released code; (O) our own choice.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+from agents.config import InnerLossConfig, NetworkConfig, OuterLossConfig
+from configs.experiment import ExperimentConfig
+from configs.tree import check_choice
+from learner.config import InnerOptimizerConfig, LogConfig, MetaGradientConfig, MetaOptimizerConfig
+
+DEFAULT = "atari_stac"
+
+
+def atari_impala() -> ExperimentConfig:
+    """IMPALA, nothing self-tuned: the control arm. Source: Espeholt et al. 2018, Atari hyperparameters."""
+    return ExperimentConfig(
+        agent="impala",
+        game="atari:pong",
+        frames=200_000_000,  # 200M frames, the Atari protocol of all three papers (S)
+        unroll=20,  # IMPALA's unroll (R)
+        streams=32,  # IMPALA's batch (R)
+        lag="1",  # (O) acting overlaps learning, and stays reproducible
+        # (O) IMPALA's small network, which two CPU cores can train; MGRL and STAC used impala_deep (R).
+        network=NetworkConfig(torso="impala_shallow"),
+        inner=InnerLossConfig(
+            gamma=0.99,  # (R)
+            trace_lambda=1.0,
+            alpha=1.0,  # plain V-trace
+            policy_weight=1.0,
+            value_weight=0.5,  # (R)
+            entropy_weight=0.01,  # (R)
+            rho_clip=1.0,
+            reward_clip=1.0,  # Atari protocol: rewards in [-1, 1] for learning (C)
+            reduction="sum",
+        ),
+        optimizer=InnerOptimizerConfig(
+            name="rmsprop",
+            learning_rate=6e-4,  # 6e-4, linearly to 0 (R)
+            anneal=True,
+            decay=0.99,  # (R)
+            eps=0.1,  # (R)
+            max_grad_norm=40.0,  # (R)
+        ),
+    )
+
+
+def atari_mgrl() -> ExperimentConfig:
+    """MGRL: γ and λ tuned on the next batch. Source: Xu, van Hasselt and Silver 2018."""
+    return dataclasses.replace(
+        atari_impala(),
+        agent="mgrl",
+        window=1,  # trace decay μ = 0 (R) is a window of one update
+        # γ' 0.995, λ' 1 (R); the meta-objective is the policy-gradient term alone (R)
+        outer=OuterLossConfig(
+            gamma=0.995, trace_lambda=1.0, policy_weight=1.0, value_weight=0.0, entropy_weight=0.0, kl_weight=0.0
+        ),
+        meta_gradient=MetaGradientConfig(objective="next"),  # validated on the next sample τ' (S)
+        meta_optimizer=MetaOptimizerConfig(name="adam", learning_rate=1e-3),  # meta step size 0.001 (R)
+    )
+
+
+def atari_stac() -> ExperimentConfig:
+    """STAC: γ, λ, α and the loss weights tuned. Source: Zahavy et al. 2020, Table 1."""
+    return dataclasses.replace(
+        atari_impala(),
+        agent="stac",
+        window=1,  # one inner step (S)
+        # γ' 0.995, λ' 1, g_v' 0.25, g_p' 1, g_e' 0.01, g_kl' 1 (S); raw initial values 4.6 are the tree's (S)
+        outer=OuterLossConfig(
+            gamma=0.995, trace_lambda=1.0, policy_weight=1.0, value_weight=0.25, entropy_weight=0.01, kl_weight=1.0
+        ),
+        meta_gradient=MetaGradientConfig(objective="same"),  # outer loss on the same batch (S)
+        # Adam 1e-3, β 0.9 and 0.999, ε 1e-4 (R)
+        meta_optimizer=MetaOptimizerConfig(name="adam", learning_rate=1e-3, b1=0.9, b2=0.999, eps=1e-4),
+    )
+
+
+def smoke() -> ExperimentConfig:
+    """STAC on Catch in under two minutes on two cores: a first look. Source: our own numbers, STAC's outer loss."""
+    return dataclasses.replace(
+        atari_stac(),
+        game="catch",
+        frames=500_000,
+        window=4,
+        correction=0.01,
+        network=NetworkConfig(torso="mlp", hidden=(64, 64)),
+        optimizer=InnerOptimizerConfig(name="adam", learning_rate=1e-3, anneal=False, eps=1e-8),
+        log=LogConfig(updates=20),
+    )
+
+
+def two_colors_stac() -> ExperimentConfig:
+    """STAC in one endless life whose rewards swap. Source: Flennerhag et al. 2021, Two Colors."""
+    return dataclasses.replace(
+        atari_stac(),
+        game="two_colors",
+        frames=10_000_000,  # 10 to 20M steps (S: Luketina et al. 2022)
+        streams=1,  # a single stream (S)
+        unroll=16,  # rollouts of 16 (S)
+        window=7,  # K = 7 (C: a public replication)
+        network=NetworkConfig(torso="mlp", hidden=(256, 256)),  # (S)
+        inner=InnerLossConfig(reward_clip=0.0, reduction="mean"),  # (O) SGD at 0.1 asks for means
+        outer=OuterLossConfig(gamma=0.99),  # γ 0.99 (S)
+        optimizer=InnerOptimizerConfig(name="sgd", learning_rate=0.1, anneal=False),  # SGD 0.1 (S)
+        meta_optimizer=MetaOptimizerConfig(name="adam", learning_rate=1e-4, eps=1e-4),  # 1e-4 (C), ε 1e-4 (S)
+    )
+
+
+PRESETS: dict[str, Callable[[], ExperimentConfig]] = {
+    make.__name__: make for make in (atari_stac, atari_mgrl, atari_impala, smoke, two_colors_stac)
+}
+
+
+def preset(name: str) -> ExperimentConfig:
+    """The experiment called `name`; ConfigError with the nearest name where there is none."""
+    check_choice("preset", name, PRESETS)
+    return PRESETS[name]()
+
+
+def summary(name: str) -> str:
+    """A preset in one line: what it is, and the source of its numbers."""
+    return " ".join((PRESETS[name].__doc__ or "").split())

@@ -1,0 +1,194 @@
+"""What the settings may be: a range for every number, and the combinations that contradict themselves.
+
+Nothing here needs an environment, a device or a heavy import, so that a mistake is told at once.
+"""
+
+from typing import Any, NamedTuple
+
+from actors.environments.make import JAX_GAMES, MAX_ACTORS, MAX_STREAMS, normalise_game
+from configs.tree import ConfigError, Setting, check_type, is_tuple, leaves
+
+IMAGE_TORSOS = ("nature", "impala_shallow", "impala_deep")
+
+
+class Range(NamedTuple):
+    """An interval of allowed values; an end that is None is open to infinity."""
+
+    low: float
+    high: float | None = None
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        if self.high is None:
+            return above
+        return above and (value < self.high if self.open_high else value <= self.high)
+
+    def __str__(self) -> str:
+        if self.high is not None:
+            return f"in {'(' if self.open_low else '['}{self.low}, {self.high}{')' if self.open_high else ']'}"
+        return f"above {self.low}" if self.open_low else f"{self.low} or more"
+
+
+NOT_NEGATIVE, POSITIVE, COUNT = Range(0), Range(0, open_low=True), Range(1)
+UNIT, DECAY = Range(0, 1), Range(0, 1, open_high=True)
+
+# Every number of the tree is either here or in ANY_NUMBER; a test holds this to the tree.
+RANGES: dict[str, Range] = {
+    "seed": Range(0, 2**32 - 1),
+    "frames": COUNT,
+    "actors": Range(1, MAX_ACTORS),
+    "streams": COUNT,
+    "unroll": COUNT,
+    "window": COUNT,
+    "correction": NOT_NEGATIVE,
+    "correction_discount": Range(0, 1, open_low=True),
+    "network.hidden": COUNT,
+    "network.lstm": NOT_NEGATIVE,
+    "inner.gamma": UNIT,
+    "inner.trace_lambda": UNIT,
+    "inner.alpha": UNIT,
+    "inner.policy_weight": NOT_NEGATIVE,
+    "inner.value_weight": NOT_NEGATIVE,
+    "inner.entropy_weight": NOT_NEGATIVE,
+    "inner.rho_clip": POSITIVE,
+    "inner.reward_clip": NOT_NEGATIVE,
+    "outer.gamma": UNIT,
+    "outer.trace_lambda": UNIT,
+    "outer.policy_weight": NOT_NEGATIVE,
+    "outer.value_weight": NOT_NEGATIVE,
+    "outer.entropy_weight": NOT_NEGATIVE,
+    "outer.kl_weight": NOT_NEGATIVE,
+    "optimizer.learning_rate": POSITIVE,
+    "optimizer.max_grad_norm": NOT_NEGATIVE,
+    "optimizer.decay": DECAY,
+    "optimizer.b1": DECAY,
+    "optimizer.b2": DECAY,
+    # At eps 0 the root's derivative is infinite where a gradient coordinate is 0: NaN meta-gradients.
+    "optimizer.eps": POSITIVE,
+    # 0 holds η at its initial values: the control arm of a self-tuning agent.
+    "meta_optimizer.learning_rate": NOT_NEGATIVE,
+    "meta_optimizer.b1": DECAY,
+    "meta_optimizer.b2": DECAY,
+    "meta_optimizer.eps": POSITIVE,
+    "meta_optimizer.decay": DECAY,
+    "meta_optimizer.max_grad_norm": NOT_NEGATIVE,
+    "meta_gradient.trace_decay": UNIT,
+    "meta_gradient.baseline_decay": DECAY,
+    "environment.max_episode_frames": Range(4),  # one agent step
+    "environment.threads": NOT_NEGATIVE,
+    "environment.switch_steps": COUNT,
+    "pool.max_lag": COUNT,
+    "pool.start_seconds": POSITIVE,
+    "pool.hang_seconds": POSITIVE,
+    "pool.max_failures": COUNT,
+    "ray.cpus_per_actor": NOT_NEGATIVE,
+    "checkpoint.seconds": POSITIVE,
+    "checkpoint.keep": COUNT,
+    "log.updates": COUNT,
+    "log.max_nonfinite": COUNT,
+}
+ANY_NUMBER = (
+    "meta_init.gamma",
+    "meta_init.trace_lambda",
+    "meta_init.alpha",
+    "meta_init.policy_weight",
+    "meta_init.value_weight",
+    "meta_init.entropy_weight",
+)
+
+
+def canonical_game(name: Any) -> str:
+    """Any spelling of a game -> "atari:pong", "catch" or "two_colors". ConfigError with the nearest where unknown."""
+    if not isinstance(name, str):
+        raise ConfigError(f"--game: {name!r} is not text")
+    try:
+        return normalise_game(name)
+    except ValueError as error:
+        raise ConfigError(f"--game: {error}") from None
+
+
+def validate(config: Any) -> None:
+    """Types, ranges and contradictions of an `ExperimentConfig`. Raises ConfigError, one line, at the first mistake."""
+    for setting in leaves(config):
+        check_type(setting)
+        _check_range(setting)
+    _check_environment(config)
+    _check_streams(config)
+    _check_meta_gradient(config)
+
+
+def check_devices(config: Any, num_devices: int) -> None:
+    """The learner shards the streams over its devices: raises ConfigError where they do not divide."""
+    if config.streams % num_devices:
+        raise ConfigError(
+            f"--streams: {config.streams} do not divide over the {num_devices} devices of the learner"
+            f"; nearest: {_nearest_multiples(config.streams, num_devices)}"
+        )
+
+
+def _check_range(setting: Setting) -> None:
+    allowed = RANGES.get(setting.path)
+    if allowed is None:
+        return
+    for value in setting.value if is_tuple(setting.type) else (setting.value,):
+        if value not in allowed:
+            raise ConfigError(f"{setting.flag}: {value} is not allowed; it must be {allowed}")
+
+
+def _check_environment(config: Any) -> None:
+    if config.game in JAX_GAMES and config.network.torso in IMAGE_TORSOS:
+        raise ConfigError(
+            f"--network.torso: {config.network.torso} needs images, which --game {config.game} does not have; use mlp"
+        )
+    if config.ray.address and config.runtime != "ray":
+        raise ConfigError(
+            f"--ray.address: {config.ray.address!r} has no effect with --runtime {config.runtime}; add --runtime ray"
+        )
+
+
+def _check_streams(config: Any) -> None:
+    if config.streams % config.actors:
+        raise ConfigError(
+            f"--streams: {config.streams} do not divide over --actors {config.actors}"
+            f"; nearest: {_nearest_multiples(config.streams, config.actors)}"
+        )
+    if config.streams > config.actors * MAX_STREAMS:
+        raise ConfigError(
+            f"--streams: {config.streams} are more than {MAX_STREAMS} for each of --actors {config.actors}"
+            f"; use at least {-(-config.streams // MAX_STREAMS)} actors"
+        )
+    if config.meta_gradient.score_returns == "others" and config.streams < 2:
+        raise ConfigError(
+            f"--meta-gradient.score-returns: others needs --streams of at least 2, not {config.streams}; use all"
+        )
+
+
+def _check_meta_gradient(config: Any) -> None:
+    meta = config.meta_gradient
+    if meta.differentiation == "reverse" and meta.trace_decay != 1:
+        raise ConfigError(
+            f"--meta-gradient.trace-decay: {meta.trace_decay:g} has no effect with --meta-gradient.differentiation"
+            " reverse; leave it at 1 or use trace"
+        )
+    if config.correction == 0:
+        return
+    if config.agent == "impala":
+        raise ConfigError(
+            f"--correction: {config.correction:g} has no effect with --agent impala, which tunes nothing"
+            "; use 0, or --agent mgrl or stac"
+        )
+    # The score of the window's first parameters is a constant to η, and the last batch has no later return. At lag 1
+    # batch j was acted by the parameters before the last update, so that the first two batches carry no score.
+    needed = 3 if config.lag == "1" else 2
+    if meta.differentiation == "reverse" and config.window < needed:
+        raise ConfigError(
+            f"--correction: {config.correction:g} has no effect with --window {config.window} at --lag {config.lag}"
+            f"; use --window {needed} or more, or --correction 0"
+        )
+
+
+def _nearest_multiples(value: int, divisor: int) -> str:
+    low = value // divisor * divisor
+    return f"{low} or {low + divisor}" if low else str(divisor)

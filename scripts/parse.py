@@ -1,0 +1,149 @@
+"""`[PRESET] [--key value …]` to an ExperimentConfig, every mistake as one line.
+
+tyro prints the help. It does not parse: it tells mistakes, those of our own validation too, in boxes of many lines.
+"""
+
+import argparse
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, NoReturn
+
+import tyro
+
+from configs.experiment import ExperimentConfig, from_json
+from configs.presets import DEFAULT, PRESETS, preset, summary
+from configs.tree import ConfigError, Setting, from_text, is_tuple, leaves, nearest, override
+from scripts.run_dir import CONFIG, LOCK, read_config
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose mistakes are ConfigErrors, so one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{self.prog.removeprefix('onelife ')}: {message}; see {self.prog} --help")
+
+
+def parse_train(words: list[str]) -> ExperimentConfig:
+    """The experiment that the words after `onelife train` describe. `--help` prints the help and exits."""
+    named = bool(words) and not words[0].startswith("-")
+    name = words[0] if named else DEFAULT
+    default = preset(name)
+    words = words[1:] if named else words
+    if "--help" in words or "-h" in words:
+        print_help(name, default)
+        raise SystemExit(0)
+    return override(default, parse_words(words, default))
+
+
+def print_help(name: str, default: ExperimentConfig) -> None:
+    """Prints every setting with its type, its line of help and its value in the preset."""
+    description = (
+        f"{summary(name)} The values below are this preset's; `onelife presets` lists the others."
+        " `onelife train --resume RUN_DIR [--frames N]` continues a run."
+    )
+    with contextlib.suppress(SystemExit):
+        tyro.cli(
+            ExperimentConfig,
+            prog=f"onelife train [{name}]",
+            description=description,
+            args=["--help"],
+            default=default,
+            config=(tyro.conf.FlagConversionOff,),  # every setting is `--key value`, switches too
+        )
+
+
+def parse_words(words: list[str], config: ExperimentConfig) -> dict[str, Any]:
+    """`--key value …` or `--key=value …` to path: value. Raises ConfigError, one line, at the first mistake."""
+    settings = {setting.flag: setting for setting in leaves(config)}
+    parsed: dict[str, Any] = {}
+    index = 0
+    while index < len(words):
+        key, has_value, value = words[index].partition("=")
+        setting = settings.get(key.replace("_", "-"))
+        if setting is None:
+            raise ConfigError(_unknown(key, settings))
+        index += 1
+        many = is_tuple(setting.type)
+        values = [value] if has_value else []
+        while not has_value and index < len(words) and not _is_key(words[index]) and (many or not values):
+            values.append(words[index])
+            index += 1
+        if not many and not values:
+            raise ConfigError(f"{setting.flag}: a value is missing")
+        items = [from_text(setting.path, int if many else setting.type, text) for text in values]
+        parsed[setting.path] = tuple(items) if many else items[0]
+    return parsed
+
+
+def _unknown(word: str, settings: dict[str, Setting]) -> str:
+    if not word.startswith("-"):
+        hint = "a preset comes first, before every --key" if word in PRESETS else "settings are given as --key value"
+        return f"{word}: unexpected; {hint}"
+    key = word.replace("_", "-")
+    # `--lstm` for `--network.lstm`: the last part of one setting's name is a better guess than any spelling.
+    owners = [name for name in settings if name.endswith("." + key.lstrip("-"))]
+    if owners:
+        return f"{word}: unknown setting; did you mean {' or '.join(owners)}?"
+    return f"{word}: unknown setting{nearest(key, settings) or '; see onelife train --help'}"
+
+
+def _is_key(word: str) -> bool:
+    if not word.startswith("-") or word == "-":
+        return False
+    try:
+        float(word)
+    except ValueError:
+        return True
+    return False
+
+
+def parse_resume(words: list[str]) -> tuple[str, dict[str, int]] | None:
+    """`--resume RUN_DIR [--frames N]` to (run directory, overrides); None where `--resume` is not among the words.
+
+    Raises ConfigError where anything else is given or the directory holds no run.
+    """
+    if not any(word.partition("=")[0] == "--resume" for word in words):
+        return None
+    given: dict[str, str] = {}
+    rest = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    while rest:
+        key = rest.pop(0)
+        if key not in ("--resume", "--frames"):
+            raise ConfigError(f"{key}: cannot be given with --resume, which goes on as before; only --frames N can")
+        if not rest or rest[0].startswith("--"):
+            raise ConfigError(f"{key}: a value is missing")
+        given[key] = rest.pop(0)
+    config = read_run(given["--resume"], "--resume")
+    if "--frames" not in given:
+        return given["--resume"], {}
+    frames = from_text("frames", int, given["--frames"])
+    if frames <= 0:
+        raise ConfigError(f"--frames: {frames} is not allowed; it must be 1 or more")
+    return given["--resume"], {"frames": frames} if frames != config.frames else {}
+
+
+def read_run(run_dir: str, name: str) -> ExperimentConfig:
+    """The settings of the run in `run_dir`. Raises ConfigError, naming the setting `name`, where there is no run."""
+    try:
+        return from_json(read_config(run_dir))
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+
+
+def check_run_dir(run_dir: str) -> None:
+    """Raises ConfigError where a new run cannot live in `run_dir` ("" is the place of unnamed runs). Leaves nothing."""
+    path = Path(run_dir or "runs")
+    try:
+        if run_dir and path.is_dir() and any(entry.name != LOCK for entry in path.iterdir()):
+            hint = f"; continue it with --resume {run_dir}" if (path / CONFIG).exists() else ""
+            raise ConfigError(f"--run-dir: {run_dir!r} exists and is not empty{hint}")
+        existing = next(place for place in (path.absolute(), *path.absolute().parents) if os.path.lexists(place))
+        # Root may write where permissions forbid it, and nobody on a read-only or full disk: only writing tells.
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except NotADirectoryError:
+        raise ConfigError(f"--run-dir: {str(path)!r} cannot be made; {str(existing)!r} is not a directory") from None
+    except OSError as error:
+        raise ConfigError(f"--run-dir: {str(path)!r} cannot be written ({error.strerror})") from None

@@ -1,0 +1,255 @@
+"""`onelife train`: puts the parts together, and keeps the run's record."""
+
+import dataclasses
+import functools
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from configs.experiment import ExperimentConfig, from_json, to_json
+from configs.tree import ConfigError
+from configs.validate import check_devices
+from scripts.progress import Progress
+from scripts.run_dir import RunDirectory, default_path, read_config
+
+STOP_SECONDS = 20.0  # deadline for the actors' end
+
+
+def train(config: ExperimentConfig) -> int:
+    """A new life. Returns the exit code: 0 finished or stopped by the user, 1 where training could not go on."""
+    path = Path(config.run_dir) if config.run_dir else default_path(config.agent, config.game, config.seed)
+    return _run(dataclasses.replace(config, run_dir=str(path)), resumed=False)
+
+
+def resume(run_dir: str, overrides: dict[str, Any]) -> int:
+    """Goes on with the run in `run_dir`, with some settings (`frames`) changed."""
+    config = dataclasses.replace(from_json(read_config(run_dir)), run_dir=run_dir, **overrides)
+    return _run(config, resumed=True)
+
+
+def _run(config: ExperimentConfig, resumed: bool) -> int:
+    # Everything heavy is imported and started below here, once the settings are known to be right.
+    if config.runtime == "ray":
+        from actors.pool import ActorFailure
+
+        try:
+            make_pool = _ray_pool(config)  # before JAX's backend: Ray starts processes
+        except ActorFailure as error:
+            raise ConfigError(str(error)) from None
+    else:
+        make_pool = _thread_pool
+    import jax
+
+    check_devices(config, jax.local_device_count())
+    devices = [str(device) for device in jax.local_devices()]
+    opened = RunDirectory.resume(config.run_dir, devices) if resumed else None
+    with opened or RunDirectory.create(config.run_dir, to_json(config), devices) as run:
+        return _Session(config, run, resumed).run(make_pool)
+
+
+class _Session:
+    """One process's share of a run."""
+
+    def __init__(self, config: ExperimentConfig, run: RunDirectory, resumed: bool):
+        from actors.environments.make import environment_spec
+        from learner.checkpoint import Checkpointer
+
+        self._config = config
+        self._directory = run
+        self._spec = environment_spec(config.game, config.environment)
+        self._learner = make_learner(config, self._spec)
+        self._checkpointer = Checkpointer(run.checkpoints, config.checkpoint.keep)
+        self._restored = self._restore() if resumed else None
+
+    def _restore(self) -> dict[str, Any]:
+        """What the newest readable checkpoint holds, {} where the run has none yet: it starts again."""
+        from learner.checkpoint import CheckpointError
+
+        try:
+            found = self._checkpointer.restore()
+            if found is None:
+                return {}
+            _, plain = found
+            return plain | {"learner": self._learner.restore(plain["learner"])}
+        except CheckpointError as error:
+            raise ConfigError(f"--resume {self._config.run_dir}: {error}") from None
+
+    def run(self, make_pool: Any) -> int:
+        import jax
+
+        from actors.pool import ActorFailure
+        from learner import loop
+        from learner.loggers import MetricsLogger
+
+        config = self._config
+        state = self._learner.init(jax.random.fold_in(jax.random.key(config.seed), 0))
+        progress, pool_state = loop.Progress(), None
+        if self._restored:
+            state = self._restored["learner"]
+            progress = loop.Progress(**self._restored["progress"])
+            pool_state = self._restored["pool"]
+        logger = MetricsLogger(
+            self._directory.path, config.log.tensorboard, state.inner_updates if self._restored is not None else None
+        )
+        pool = make_pool(config, self._spec.frames_per_step)
+        if pool_state is not None:
+            pool.restore(pool_state)
+        title = f"{config.agent} on {config.game}  {config.run_dir}"
+        with Progress(title, config.frames) as display:
+
+            def event(text: str) -> None:
+                self._directory.event(text)
+                display.event(text)
+
+            def write(line: dict[str, Any]) -> None:
+                logger.write(line)
+                display.update(line)
+                for text in (*logger.events(), *self._checkpointer.events()):
+                    event(text)
+
+            def save(step: int, content: dict[str, Any], blocking: bool) -> None:
+                self._checkpointer.save(step, content, blocking)
+                for text in self._checkpointer.events():
+                    event(text)
+
+            if self._restored is not None:
+                event(f"resumed at update {state.inner_updates}")
+            life = loop.Loop(
+                self._learner,
+                pool,
+                total_steps=-(-config.frames // self._spec.frames_per_step),
+                frames_per_step=self._spec.frames_per_step,
+                log=config.log,
+                checkpoint=config.checkpoint,
+                write=write,
+                event=event,
+                save=save,
+                get_seconds=config.pool.start_seconds + config.pool.hang_seconds,
+            )
+            failure = None
+            with _stop_on_signals(life, event):
+                try:
+                    outcome = life.run(state, progress)
+                except (loop.TrainingStopped, ActorFailure) as error:
+                    failure = error
+                    event(f"stopped: {error}")
+                finally:
+                    pool.stop(STOP_SECONDS)
+                    self._checkpointer.close()
+                    logger.close()
+        return self._farewell(outcome if failure is None else None, failure)
+
+    def _farewell(self, outcome: Any, failure: Exception | None) -> int:
+        """The last words, on stderr, and the report."""
+        from scripts.report import write_report
+
+        where = self._config.run_dir
+        if failure is not None:
+            print(f"onelife: {failure}; continue with: onelife train --resume {where}", file=sys.stderr)
+            return 1
+        report = write_report(where)
+        if outcome.finished:
+            print(f"onelife: finished, {outcome.state.inner_updates} updates; see {report}", file=sys.stderr)
+        else:
+            updates = outcome.state.inner_updates
+            print(f"onelife: saved at update {updates}; continue with: onelife train --resume {where}", file=sys.stderr)
+        return 0
+
+
+class _stop_on_signals:
+    """The first Ctrl-C or SIGTERM ends the life after the update under way; the second ends the process."""
+
+    def __init__(self, life: Any, event: Any):
+        self._life, self._event = life, event
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._handle)
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._event(f"{signal.Signals(number).name}: stopping after this update and saving; once more ends at once")
+        self._life.request_stop()
+        self._restore()
+
+
+def make_agent_from(config: ExperimentConfig) -> functools.partial:
+    """(spec) -> agent; can be sent to another process, and is equal for equal settings."""
+    return functools.partial(_agent, config.agent, config.network, config.inner, config.outer, config.meta_init)
+
+
+def _agent(name: str, network: Any, inner: Any, outer: Any, meta_init: Any, spec: Any) -> Any:
+    from agents.make import make_agent
+
+    return make_agent(name, spec, network=network, inner=inner, outer=outer, meta_init=meta_init)
+
+
+def make_learner(config: ExperimentConfig, spec: Any) -> Any:
+    """The learner of an experiment, on every local device."""
+    from learner.learner import Learner
+    from learner.mesh import Mesh
+
+    lags = tuple(range(config.pool.max_lag + 1)) if config.lag == "free" else (int(config.lag),)
+    return Learner(
+        make_agent_from(config)(spec),
+        window=config.window,
+        correction=config.correction,
+        correction_discount=config.correction_discount,
+        lags=lags,
+        total_updates=config.frames / (config.streams * config.unroll * spec.frames_per_step),
+        streams=config.streams,
+        optimizer=config.optimizer,
+        meta_optimizer=config.meta_optimizer,
+        meta_gradient=config.meta_gradient,
+        mesh=Mesh(),
+    )
+
+
+def make_actor_from(config: ExperimentConfig) -> functools.partial:
+    """(actor_index, incarnation) -> actor; can be sent to another process."""
+    from actors.actor import make_actor
+
+    cores = len(os.sched_getaffinity(0)) if config.runtime == "collapsed" else int(max(1, config.ray.cpus_per_actor))
+    share = max(1, cores // config.actors) if config.runtime == "collapsed" else cores
+    return functools.partial(
+        make_actor,
+        game=config.game,
+        config=config.environment,
+        make_agent=make_agent_from(config),
+        seed=config.seed,
+        num_streams=config.streams // config.actors,
+        unroll_length=config.unroll,
+        threads=config.environment.threads or share,
+    )
+
+
+def _thread_pool(config: ExperimentConfig, frames_per_step: int) -> Any:
+    from actors.thread_pool import ThreadPool
+
+    return ThreadPool(make_actor_from(config), config.actors, config.lag, config.pool, frames_per_step)
+
+
+def _ray_pool(config: ExperimentConfig) -> Any:
+    from actors.ray_pool import RayPool, connect
+
+    connect(config.ray, config.actors)
+
+    def make(config: ExperimentConfig, frames_per_step: int) -> Any:
+        return RayPool(
+            make_actor_from(config), config.actors, config.lag, config.pool, frames_per_step, ray_config=config.ray
+        )
+
+    return make

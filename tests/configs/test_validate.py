@@ -1,0 +1,135 @@
+"""Every range at and just past its ends, and every contradiction, through the tree itself."""
+
+import math
+
+import pytest
+
+from configs.experiment import ExperimentConfig
+from configs.presets import preset
+from configs.tree import ConfigError, choices, is_tuple, leaves, override
+from configs.validate import ANY_NUMBER, RANGES, check_devices
+from learner.window import shortest_corrected_window
+
+MLP = {"network.torso": "mlp"}
+SETTINGS = list(leaves(ExperimentConfig()))
+NUMBERS = [setting for setting in SETTINGS if setting.type in (int, float) or is_tuple(setting.type)]
+
+
+def set_number(setting, value):
+    return override(ExperimentConfig(), {setting.path: (value,) if is_tuple(setting.type) else value})
+
+
+def test_every_number_has_a_range_or_is_said_to_need_none():
+    assert {setting.path for setting in NUMBERS} == set(RANGES) | set(ANY_NUMBER)
+    assert not set(RANGES) & set(ANY_NUMBER)
+
+
+@pytest.mark.parametrize("setting", NUMBERS, ids=lambda setting: setting.path)
+def test_numbers_outside_their_range_are_refused(setting):
+    wrong = [True, "1"]
+    if setting.type is float:
+        wrong += [math.nan, math.inf, -math.inf, 1e39]
+    else:
+        wrong += [1.5]
+    allowed = RANGES.get(setting.path)
+    if allowed is not None:
+        step = 1 if setting.type is not float else 1e-6
+        wrong.append(allowed.low if allowed.open_low else allowed.low - step)
+        if allowed.high is not None:
+            wrong.append(allowed.high if allowed.open_high else allowed.high + step)
+    for value in wrong:
+        with pytest.raises(ConfigError) as error:
+            set_number(setting, value)
+        assert str(error.value).startswith(setting.flag + ": ")
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("setting", [s for s in SETTINGS if choices(s.type)], ids=lambda setting: setting.path)
+def test_choices(setting):
+    with pytest.raises(ConfigError, match=setting.flag):
+        override(ExperimentConfig(), {setting.path: "es"})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"inner.gamma": 0.0},
+        {"inner.gamma": 1.0},
+        {"inner.gamma": 1},  # an int where a float belongs
+        {"network.hidden": ()},
+        {"correction_discount": 1.0},
+        {"meta_optimizer.learning_rate": 0.0},
+        {"seed": 2**32 - 1},
+        {"meta_init.gamma": -4.6},
+        {"correction": 0.1, "window": 3},
+        {"correction": 0.1, "window": 2, "lag": "0"},
+        {"correction": 0.1, "window": 2, "lag": "free"},
+        {"correction": 0.1, "window": 1, "meta_gradient.differentiation": "trace"},
+        {"meta_gradient.differentiation": "trace", "meta_gradient.trace_decay": 0.0},
+        {"runtime": "ray", "ray.address": "auto"},
+        {"streams": 1},
+        {"streams": 2, "meta_gradient.score_returns": "others"},
+        {"actors": 4, "streams": 8},
+        {"game": "catch", **MLP},
+        {"game": "two_colors", **MLP},
+        {"game": "breakout", **MLP},
+        {"agent": "impala", "window": 5},
+    ],
+    ids=str,
+)
+def test_what_belongs_together_is_taken(values):
+    override(ExperimentConfig(), values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"correction": 0.1},
+            "--correction: 0.1 has no effect with --window 1 at --lag 1; use --window 3 or more, or --correction 0",
+        ),
+        ({"correction": 0.1, "window": 2}, "--correction: 0.1 has no effect with --window 2 at --lag 1"),
+        ({"correction": 1.0, "lag": "0"}, "--correction: 1 has no effect with --window 1 at --lag 0; use --window 2"),
+        ({"correction": 0.1, "window": 5, "agent": "impala"}, "--correction: 0.1 has no effect with --agent impala"),
+        ({"meta_gradient.trace_decay": 0.5}, "--meta-gradient.trace-decay: 0.5 has no effect with"),
+        ({"streams": 33, "actors": 2}, "--streams: 33 do not divide over --actors 2; nearest: 32 or 34"),
+        ({"streams": 2, "actors": 5}, "--streams: 2 do not divide over --actors 5; nearest: 5"),
+        ({"streams": 5000}, "--streams: 5000 are more than 4096 for each of --actors 1; use at least 2 actors"),
+        ({"streams": 1, "meta_gradient.score_returns": "others"}, "--meta-gradient.score-returns: others needs"),
+        ({"game": "catch"}, "--network.torso: impala_shallow needs images, which --game catch does not have; use mlp"),
+        ({"game": "two_colors", "network.torso": "nature"}, "--network.torso: nature needs images"),
+        ({"game": "breakut"}, "--game: unknown game 'breakut'"),
+        ({"game": ""}, "--game: unknown game ''"),
+        ({"ray.address": "auto"}, "--ray.address: 'auto' has no effect with --runtime collapsed; add --runtime ray"),
+        ({"network.hidden": (64, 0)}, "--network.hidden: 0 is not allowed; it must be 1 or more"),
+        ({"network.hidden": 64}, "--network.hidden: 64 is not a list of integers"),
+        ({"run_dir": None}, "--run-dir: None is not text"),
+        ({"game": 3}, "--game: 3 is not text"),
+        ({"network": "mlp"}, "--network: 'mlp' is not a NetworkConfig"),
+        ({"agent": "Stac"}, "--agent: 'Stac' is unknown; choose from impala, mgrl, stac; did you mean stac?"),
+    ],
+)
+def test_contradictions(values, message):
+    with pytest.raises(ConfigError) as error:
+        override(ExperimentConfig(), values)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("spelling", ["MsPacman", "ms_pacman", "atari:MsPacman"])
+def test_a_game_has_one_name_whatever_its_spelling(spelling):
+    assert ExperimentConfig(game=spelling) == ExperimentConfig(game="atari:ms_pacman")
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+def test_the_shortest_corrected_window_is_the_learners(lag):
+    needed = shortest_corrected_window(lag).updates
+    override(ExperimentConfig(), {"correction": 0.1, "lag": str(lag), "window": needed})
+    with pytest.raises(ConfigError, match=f"use --window {needed} or more"):
+        override(ExperimentConfig(), {"correction": 0.1, "lag": str(lag), "window": needed - 1})
+
+
+def test_devices():
+    check_devices(preset("atari_stac"), 8)
+    with pytest.raises(ConfigError, match=r"--streams: 32 do not divide over the 5 devices.*nearest: 30 or 35"):
+        check_devices(preset("atari_stac"), 5)

@@ -1,0 +1,153 @@
+"""The adjoint sweep against plain autodiff through the unrolled window, and against finite differences."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from learner.config import MetaGradientConfig
+from learner.inner_update import InnerState
+from learner.meta_gradients import base
+from learner.window import Correction, outer_weights, score_coefficients
+from tests.learner import problems
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def run_window(learner, agent, trajectories):
+    """The learner's own path; the meta-gradient of the window that the last trajectory closes."""
+    state = learner.init(jax.random.key(1))
+    for trajectory in trajectories:
+        state, metrics = learner.step(state, trajectory)
+    return {name.removeprefix("meta_grad/of_"): value for name, value in metrics.items() if "/of_" in name}, metrics
+
+
+def unrolled_objective(meta, agent, update, trajectories, objective, correction):
+    """What the window's meta-gradient must be the gradient of: the unrolled window, every term in one graph."""
+    window = len(trajectories) - 1
+    params = agent.init(jax.random.key(1))
+    states = [InnerState(params, update.optimizer.init(params))]
+    for j in range(window):
+        states.append(update(meta, states[j], trajectories[j], jnp.asarray(j, float))[0])
+    weights = outer_weights(objective, window)
+    total = 0.0
+    for k in range(1, window + 1):
+        scored = trajectories[k - 1] if objective == "same" else trajectories[k]
+        total += weights[k] * jnp.mean(base.outer_loss(agent, states[k].params, scored, states[0].params)[0])
+    if correction.coefficient:
+        returns = jnp.stack([agent.stream_return(t) for t in trajectories])
+        baselines = [returns[0].mean()]
+        for k in range(window):
+            running = baselines[0] if k == 0 else baselines[k]
+            baselines.append(returns[0].mean() if k == 0 else 0.99 * running + 0.01 * returns[k].mean())
+        coefficients = score_coefficients(returns, jnp.stack(baselines), weights, correction)
+        (lag,) = correction.lags
+        for j in range(1, window):
+            version = max(j - lag, 0)
+            if version:  # θ^0 is a constant
+                score = base.score(agent, states[version].params, trajectories[j], jnp.asarray(version, float))
+                total -= jnp.vdot(coefficients[j], score)
+    return total
+
+
+CASES = [
+    # objective, K, optimiser, λ, α, lag, others, lstm, second moment
+    ("same", 1, "rmsprop", 0.0, 1.0, 0, False, 0, False),
+    ("next", 1, "adam", 0.0, 1.0, 0, False, 0, True),
+    ("same", 2, "sgd", 0.0, 1.0, 0, False, 3, False),
+    ("next", 2, "rmsprop", 0.7, 0.9, 0, False, 0, True),
+    ("all", 2, "adam", 0.7, 1.0, 0, True, 0, False),
+    ("same", 5, "adam", 0.7, 0.8, 0, False, 3, True),
+    ("next", 5, "sgd", 0.7, 1.0, 1, True, 0, False),
+    ("all", 5, "rmsprop", 0.7, 0.9, 1, False, 0, False),
+    ("all", 5, "rmsprop", 0.0, 1.0, 0, False, 3, True),
+]
+
+
+@pytest.mark.parametrize("objective, window, name, weight, discount, lag, others, lstm, second", CASES)
+def test_sweep_equals_autodiff_through_the_window(objective, window, name, weight, discount, lag, others, lstm, second):
+    agent = problems.agent(lstm=lstm)
+    config = problems.optimizer(name, differentiate_second_moment=second)
+    correction = Correction(weight, discount, others, (lag,))
+    trajectories = [problems.trajectory(agent, k, max(k - lag, 0)) for k in range(window + 1)]
+    learner = problems.learner(
+        agent,
+        window,
+        weight,
+        discount,
+        (lag,),
+        optimizer=config,
+        meta_gradient=MetaGradientConfig(objective=objective, score_returns="others" if others else "all"),
+    )
+    swept, metrics = run_window(learner, agent, trajectories)
+    exact = jax.jit(
+        jax.grad(
+            lambda meta: unrolled_objective(
+                meta, agent, problems.inner_update(agent, config), trajectories, objective, correction
+            )
+        )
+    )(agent.init_meta())
+    scale = max(abs(float(g)) for g in exact.values())
+    assert scale > 1e-6
+    for leaf, value in exact.items():
+        assert abs(float(swept[leaf] - value)) < 1e-9 * scale, leaf
+    norm = np.sqrt(sum(float(g) ** 2 for g in exact.values()))
+    np.testing.assert_allclose(metrics["meta_grad/norm"], norm, rtol=1e-9)
+    if weight:
+        assert metrics["meta_grad/correction_norm"] > 1e-3 * metrics["meta_grad/direct_norm"]
+
+
+@pytest.mark.parametrize("name", ["sgd", "rmsprop", "adam"])
+@pytest.mark.parametrize("objective", ["same", "all"])
+def test_sweep_equals_finite_differences(name, objective):
+    """On a loss without stopped gradients, through the optimiser's second moment too, and without clipping."""
+    agent, window = problems.smooth_agent(), 5
+    config = problems.optimizer(name, differentiate_second_moment=True, max_grad_norm=0.0)
+    update = problems.inner_update(agent, config)
+    trajectories = [problems.trajectory(agent, k, k) for k in range(window + 1)]
+    learner = problems.learner(agent, window, optimizer=config, meta_gradient=MetaGradientConfig(objective=objective))
+    swept, _ = run_window(learner, agent, trajectories)
+    objective_ = jax.jit(
+        lambda meta: unrolled_objective(meta, agent, update, trajectories, objective, Correction(0, 1, False, (0,)))
+    )
+    start, eps = agent.init_meta(), 1e-5
+    for leaf in start:
+        above, below = (objective_(start | {leaf: start[leaf] + sign * eps}) for sign in (1, -1))
+        difference = (above - below) / (2 * eps)
+        assert abs(difference) > 1e-5
+        np.testing.assert_allclose(swept[leaf], difference, rtol=1e-6)
+
+
+def test_undivided_sweep_gives_the_same_meta_gradient():
+    agent, window = problems.agent(), 3
+    trajectories = [problems.trajectory(agent, k, k) for k in range(window + 1)]
+    together, apart = (
+        run_window(
+            problems.learner(agent, window, 0.7, meta_gradient=MetaGradientConfig(diagnostics=flag)),
+            agent,
+            trajectories,
+        )
+        for flag in (False, True)
+    )
+    for leaf, value in together[0].items():
+        np.testing.assert_allclose(apart[0][leaf], value, rtol=1e-10)
+    assert "meta_grad/direct_norm" in apart[1] and "meta_grad/direct_norm" not in together[1]
+
+
+def test_stream_shares_sum_to_the_meta_gradient_and_snr_is_their_ratio():
+    """With every stream alike there is no noise between them; with unlike ones the ratio is finite."""
+    agent = problems.agent()
+    trajectories = [problems.trajectory(agent, k, k) for k in range(2)]
+    alike = [
+        jax.tree.map(lambda x: np.repeat(x[..., :1], 3, -1) if x.ndim == 1 else np.repeat(x[:, :1], 3, 1), t)
+        for t in trajectories
+    ]
+    learner = problems.learner(agent, 1)
+    _, noisy = run_window(learner, agent, trajectories)
+    _, quiet = run_window(learner, agent, alike)
+    assert 0 < noisy["meta_grad/snr"] < 100
+    assert quiet["meta_grad/snr"] > 1e6
