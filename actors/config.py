@@ -7,7 +7,7 @@ from typing import Literal
 @dataclasses.dataclass(frozen=True)
 class EnvironmentConfig:
     protocol: Literal["sticky", "noop"] = "sticky"
-    """Atari protocol: sticky (Machado et al. 2018: repeat-action 0.25, 18 actions) or noop (up to 30 no-op starts)."""
+    """Atari protocol: sticky (Machado et al. 2018: repeat-action 0.25, full action set) or noop (up to 30 no-op starts)."""
     max_episode_frames: int = 108_000
     """Atari: emulator frames after which an episode is truncated (108,000 are 30 minutes)."""
     threads: int = 0

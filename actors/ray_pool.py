@@ -1,6 +1,7 @@
 """The Ray runtime: actors are processes, on this machine or on a cluster."""
 
 import concurrent.futures
+import functools
 import math
 import os
 import time
@@ -36,36 +37,37 @@ class _Collector:
         """Returns once the process runs."""
 
     def unroll(self, params: VersionedParams) -> Unroll:
-        if self._actor is None:  # here and not at the start, so that its errors reach the driver with their cause
+        return self._made().unroll(params)
+
+    def get_state(self) -> dict[str, Any] | None:
+        return self._made().get_state()
+
+    def _made(self) -> Actor:
+        """Made at the first call and not by the constructor, so that its errors reach the driver with their cause."""
+        if self._actor is None:
             self._actor = self._make_actor()
             if self._state is not None:
                 self._actor.set_state(self._state)
-        return self._actor.unroll(params)
-
-    def get_state(self) -> dict[str, Any] | None:
-        return self._actor.get_state()
+            self._state = None
+        return self._actor
 
 
 class RayPool(SupervisedPool):
     """See `pool.ActorPool`. Make it before JAX's backend is first used: Ray forks, and JAX has threads from then on.
 
     Each version of the parameters goes once into Ray's object store, and from there as the argument of the call for an
-    unroll, so that an unroll is made with exactly the version that it names. There is one call under way for each actor.
+    unroll, so that an unroll is made with exactly the version that it names. Each actor has one call under way.
+
+    Batches equal the thread pool's bit for bit where the actors' machine has the processor and the number of usable
+    cores of the learner's, and the learner acts on its CPU: XLA compiles some networks differently for one core than
+    for more. That is why collectors are not pinned to cores.
     """
 
     def __init__(self, *args: Any, ray_config: RayConfig, **kwargs: Any):
-        """Like `SupervisedPool`; connects to the cluster of `ray_config`, or starts one on this machine.
-
-        A Ray that this process has already started or joined is used as it is, and left running by `stop`.
-
-        Raises:
-          ActorFailure: the cluster cannot be reached.
-        """
+        """Like `SupervisedPool`; calls `connect` first."""
         super().__init__(*args, **kwargs)
         self._ray_config = ray_config
-        self._owns_ray = not ray.is_initialized()
-        if self._owns_ray:
-            connect(ray_config, self._num_actors)
+        connect(ray_config, self._num_actors)
         self._collector = ray.remote(
             num_cpus=ray_config.cpus_per_actor, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD"
         )(_Collector)
@@ -75,7 +77,8 @@ class RayPool(SupervisedPool):
         self._sender = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="ray-sender")
 
     def _spawn(self, actor: int, incarnation: int, state: dict[str, Any] | None) -> None:
-        self._actors[actor] = self._collector.remote(_Call(self._make_actor, actor, incarnation), state)
+        make_actor = functools.partial(self._make_actor, actor, incarnation)
+        self._actors[actor] = self._collector.remote(make_actor, state)
         self._running[actor] = self._actors[actor].ready.remote()
 
     def _kill(self, actor: int) -> None:
@@ -108,7 +111,7 @@ class RayPool(SupervisedPool):
         try:
             return ray.get(handle.result(timeout=0), timeout=self._config.hang_seconds)
         except ray.exceptions.RayTaskError as error:
-            raise error.cause from None
+            raise (error.cause or error) from None
 
     def _overdue(self, actor: int, seconds: float) -> Exception:
         if ray.wait([self._running[actor]], timeout=0)[0]:
@@ -116,34 +119,28 @@ class RayPool(SupervisedPool):
         free, total = ray.available_resources().get("CPU", 0), ray.cluster_resources().get("CPU", 0)
         return ActorFailure(
             f"actor {actor} had no process within {seconds:g} s (--pool.start-seconds): it needs CPU: "
-            f"{self._ray_config.cpus_per_actor:g} (--ray.cpus-per-actor), and {free:g} of the cluster's {total:g} are free"
+            f"{self._ray_config.cpus_per_actor:g} (--ray.cpus-per-actor), and {free:g} of the cluster's {total:g} "
+            "are free"
         )
 
     def stop(self, deadline: float) -> None:
-        end = time.monotonic() + deadline
+        """Kills the actors, which takes no waiting. Ray itself ends with this process: batches may lie in its memory."""
         for actor in list(self._actors):
             self._kill(actor)
         self._alive = [False] * self._num_actors
         self._handles.clear()
         self._params.clear()
         self._sender.shutdown(wait=False, cancel_futures=True)
-        if self._owns_ray:
-            ray.shutdown()
-
-
-class _Call:
-    """A call that is yet to be made."""
-
-    def __init__(self, make_actor: Callable[[int, int], Actor], actor: int, incarnation: int):
-        self._call = (make_actor, actor, incarnation)
-
-    def __call__(self) -> Actor:
-        make_actor, actor, incarnation = self._call
-        return make_actor(actor, incarnation)
 
 
 def connect(config: RayConfig, num_actors: int) -> None:
-    """Joins the cluster at `config.address`; without one, starts a quiet local one with room for all actors."""
+    """Joins the cluster at `config.address`; without one, starts a quiet local one with room for all actors.
+
+    Does nothing where this process has started or joined Ray already. Raises ActorFailure, one line that says what to
+    look at, for a cluster that cannot be joined.
+    """
+    if ray.is_initialized():
+        return
     quiet = {"log_to_driver": False, "logging_level": "error"}
     if not config.address:
         cpus = max(os.cpu_count() or 1, math.ceil(num_actors * config.cpus_per_actor))
@@ -154,6 +151,6 @@ def connect(config: RayConfig, num_actors: int) -> None:
     except Exception as error:  # ConnectionError, AuthenticationError, version mismatches: all mean the same to a user
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ActorFailure(
-            f"--ray.address {config.address}: no Ray cluster could be joined there ({reason}). Is it running, is it the "
-            "same version of Ray and Python, and does it ask for a token (RAY_AUTH_MODE, RAY_AUTH_TOKEN_PATH)?"
+            f"--ray.address {config.address}: no Ray cluster could be joined there ({reason}). Is it running, with the "
+            "same versions of Ray and Python, and does it ask for a token (RAY_AUTH_MODE, RAY_AUTH_TOKEN_PATH)?"
         ) from error

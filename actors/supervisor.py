@@ -265,7 +265,7 @@ class SupervisedPool:
 
     def _actor_states(self, end: float) -> tuple[dict[str, Any] | None, ...]:
         """The state of every actor, None for those that have none to give. Only while all are idle."""
-        handles = {actor: self._submit_get_state(actor) for actor in range(self._num_actors) if self._started[actor]}
+        handles = {actor: self._submit_get_state(actor) for actor in range(self._num_actors) if self._alive[actor]}
         states: dict[int, dict[str, Any] | None] = {}
         while handles:
             actors = list(handles)

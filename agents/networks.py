@@ -3,9 +3,10 @@
 Weights start as in Sonnet (and so IMPALA): truncated normal of deviation 1/sqrt(fan-in), biases 0.
 """
 
+import difflib
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, get_args, get_type_hints
 
 import haiku as hk
 import jax
@@ -14,9 +15,10 @@ import numpy as np
 
 from agents.config import NetworkConfig
 from agents.frames import stack_frames
+from agents.networks_convolution import convolve
 from agents.types import FIRST, Array, CoreState, EnvironmentSpec, NetworkOutput, Params, Trajectory
 
-TORSOS = ("mlp", "nature", "impala_shallow", "impala_deep")
+TORSOS = get_args(get_type_hints(NetworkConfig)["torso"])
 
 # (channels, kernel, stride) of each layer, no padding; then the width of the layer behind them.
 _PLAIN_CNNS = {
@@ -54,7 +56,7 @@ def make_network(config: NetworkConfig, spec: EnvironmentSpec) -> Network:
         features = _torso(config, flat, dtype)
         if config.lstm:
             features = features.reshape((*time_batch, -1))
-            features, core_state = _lstm(config.lstm, features, step_type, core_state)
+            features, core_state = _LSTM(config.lstm)(features, step_type, core_state)
             features = features.reshape((-1, config.lstm))
         logits = hk.Linear(spec.num_actions, name="policy")(features)
         value = hk.Linear(1, name="value")(features)
@@ -92,7 +94,9 @@ def make_network(config: NetworkConfig, spec: EnvironmentSpec) -> Network:
 def check_network(config: NetworkConfig, spec: EnvironmentSpec) -> None:
     """Raises ValueError, in one line, where `config` is no network or cannot take the observations of `spec`."""
     if config.torso not in TORSOS:
-        raise ValueError(f"network.torso is {config.torso!r}; allowed: {', '.join(TORSOS)}")
+        near = difflib.get_close_matches(str(config.torso), TORSOS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"network.torso is {config.torso!r}; allowed: {', '.join(TORSOS)}{hint}")
     if config.lstm < 0:
         raise ValueError(f"network.lstm is {config.lstm}; it must be 0 (no LSTM) or its width")
     if any(width < 1 for width in config.hidden):
@@ -122,29 +126,29 @@ def _torso(config: NetworkConfig, observation: Array, dtype: np.dtype) -> Array:
     if config.torso == "mlp":
         x = observation.reshape((observation.shape[0], -1)).astype(dtype) * scale
         return hk.nets.MLP(config.hidden, activate_final=True, name="mlp")(x)
-    x = jnp.moveaxis(observation, 1, -1).astype(dtype)
+    x = jnp.moveaxis(observation, 1, -1)
     if config.torso == "impala_deep":
-        x = _residual_cnn(x, scale)
-        width = 256
+        x, width = _residual_cnn(x, scale, dtype), 256
     else:
         layers, width = _PLAIN_CNNS[config.torso]
         for index, (channels, kernel, stride) in enumerate(layers):
-            conv = _Convolution(channels, kernel, stride, "VALID", name=f"conv_{index}")
-            x = jax.nn.relu(conv(x, scale if index == 0 else 1.0))
+            convolution = _Convolution(channels, kernel, stride, "VALID", f"conv_{index}")
+            x = jax.nn.relu(convolution(x, dtype, scale if index == 0 else 1.0))
     x = hk.Linear(width, name="torso_out")(x.reshape((x.shape[0], -1)))
     return jax.nn.relu(x)
 
 
-def _residual_cnn(x: Array, scale: float) -> Array:
+def _residual_cnn(x: Array, scale: float, dtype: np.dtype) -> Array:
     """[N, H, W, C] -> [N, H', W', 32]: IMPALA's deep network up to its last convolution."""
     for section, channels in enumerate(_DEEP_CHANNELS):
         name = f"section_{section}"
-        x = _Convolution(channels, 3, 1, "SAME", name=name)(x, scale if section == 0 else 1.0)
+        x = _Convolution(channels, 3, 1, "SAME", name)(x, dtype, scale if section == 0 else 1.0)
         x = hk.max_pool(x, (3, 3, 1), (2, 2, 1), "SAME")
         for block in range(2):
             y = x
             for layer in range(2):
-                y = _Convolution(channels, 3, 1, "SAME", name=f"{name}_block_{block}_{layer}")(jax.nn.relu(y))
+                convolution = _Convolution(channels, 3, 1, "SAME", f"{name}_block_{block}_{layer}")
+                y = convolution(jax.nn.relu(y), dtype)
             x = x + y
     return jax.nn.relu(x)
 
@@ -156,34 +160,43 @@ class _Convolution(hk.Module):
         super().__init__(name)
         self._channels, self._kernel, self._stride, self._padding = channels, kernel, stride, padding
 
-    def __call__(self, x: Array, scale: float = 1.0) -> Array:
+    def __call__(self, x: Array, dtype: np.dtype, scale: float = 1.0) -> Array:
+        """The convolution of scale * x, in `dtype`."""
         shape = (self._kernel, self._kernel, x.shape[-1], self._channels)
-        init = hk.initializers.TruncatedNormal(1 / math.sqrt(math.prod(shape[:3])))
-        w = hk.get_parameter("w", shape, x.dtype, init)
-        b = hk.get_parameter("b", shape[3:], x.dtype, jnp.zeros)
-        y = jax.lax.conv_general_dilated(
-            x, w * scale, (self._stride, self._stride), self._padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-        return y + b
+        w = hk.get_parameter("w", shape, dtype, _fan_in_normal(math.prod(shape[:3])))
+        b = hk.get_parameter("b", shape[3:], dtype, jnp.zeros)
+        # Scaling the kernel is cheaper than scaling every pixel, and pixels stay bytes until they are multiplied.
+        return convolve(x, w * scale, self._stride, self._padding) + b
 
 
-def _lstm(width: int, x: Array, step_type: Array, state: CoreState) -> tuple[Array, CoreState]:
-    """[T, B, D] -> [T, B, width], state (hidden, cell): zeroed before every time whose step type is FIRST.
+class _LSTM(hk.Module):
+    """[T, B, D], step_type [T, B], (hidden, cell) -> [T, B, width], (hidden, cell).
 
-    The equations are Jozefowicz et al. 2015's (forget gate biased by 1). The input's share of the gates does not
-    depend on the state, so it is computed for all times at once.
+    The state is zeroed before every time whose step type is FIRST. Forget gates are biased by 1 (Jozefowicz et al.
+    2015). The input's share of the gates does not depend on the state, so it is computed for all times at once.
     """
-    gates = hk.Linear(4 * width, name="lstm_input")(x)
-    init = hk.initializers.TruncatedNormal(1 / math.sqrt(width))
-    w = hk.get_parameter("lstm_hidden", (width, 4 * width), x.dtype, init)
 
-    def core(state, inputs):
-        gates, first = inputs
-        hidden, cell = (jnp.where(first[:, None], 0, s) for s in state)
-        i, g, f, o = jnp.split(gates + hidden @ w, 4, axis=-1)
-        cell = jax.nn.sigmoid(f + 1) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
-        hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)
-        return (hidden, cell), hidden
+    def __init__(self, width: int):
+        super().__init__("lstm")
+        self._width = width
 
-    state, outputs = jax.lax.scan(core, tuple(state), (gates, step_type == FIRST))
-    return outputs, state
+    def __call__(self, x: Array, step_type: Array, state: CoreState) -> tuple[Array, CoreState]:
+        inputs, width = x.shape[-1], self._width
+        w_input = hk.get_parameter("w_input", (inputs, 4 * width), x.dtype, _fan_in_normal(inputs + width))
+        w_hidden = hk.get_parameter("w_hidden", (width, 4 * width), x.dtype, _fan_in_normal(inputs + width))
+        b = hk.get_parameter("b", (4 * width,), x.dtype, jnp.zeros)
+
+        def core(state, now):
+            gates, first = now
+            hidden, cell = (jnp.where(first[:, None], 0, part) for part in state)
+            i, g, f, o = jnp.split(gates + hidden @ w_hidden, 4, axis=-1)
+            cell = jax.nn.sigmoid(f + 1) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
+            hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)
+            return (hidden, cell), hidden
+
+        state, outputs = jax.lax.scan(core, tuple(state), (x @ w_input + b, step_type == FIRST))
+        return outputs, state
+
+
+def _fan_in_normal(fan_in: int) -> hk.initializers.Initializer:
+    return hk.initializers.TruncatedNormal(1 / math.sqrt(fan_in))

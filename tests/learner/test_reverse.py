@@ -11,11 +11,7 @@ from learner.meta_gradients import base
 from learner.window import Correction, outer_weights, score_coefficients
 from tests.learner import problems
 
-
-@pytest.fixture(autouse=True)
-def float64():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def run_window(learner, agent, trajectories):
@@ -84,13 +80,9 @@ def test_sweep_equals_autodiff_through_the_window(objective, window, name, weigh
         meta_gradient=MetaGradientConfig(objective=objective, score_returns="others" if others else "all"),
     )
     swept, metrics = run_window(learner, agent, trajectories)
-    exact = jax.jit(
-        jax.grad(
-            lambda meta: unrolled_objective(
-                meta, agent, problems.inner_update(agent, config), trajectories, objective, correction
-            )
-        )
-    )(agent.init_meta())
+    update = problems.inner_update(agent, config)
+    # Not jitted: compiling the unrolled window takes longer than running it once.
+    exact = jax.grad(unrolled_objective)(agent.init_meta(), agent, update, trajectories, objective, correction)
     scale = max(abs(float(g)) for g in exact.values())
     assert scale > 1e-6
     for leaf, value in exact.items():

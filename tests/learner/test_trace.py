@@ -8,11 +8,7 @@ from agents.config import OuterLossConfig
 from learner.config import MetaGradientConfig, MetaOptimizerConfig
 from tests.learner import problems
 
-
-@pytest.fixture(autouse=True)
-def float64():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def meta_gradients(agent, updates, window, weight=0.0, **meta_gradient):
@@ -34,9 +30,7 @@ def meta_gradients(agent, updates, window, weight=0.0, **meta_gradient):
     return out
 
 
-@pytest.mark.parametrize("objective", ["same", "next", "all"])
-@pytest.mark.parametrize("weight", [0.0, 0.7])
-@pytest.mark.parametrize("lstm", [0, 3])
+@pytest.mark.parametrize("objective, weight, lstm", [("same", 0.7, 0), ("next", 0.0, 3), ("all", 0.7, 0)])
 def test_exact_trace_equals_the_untruncated_sweep(objective, weight, lstm):
     agent = problems.agent(lstm=lstm)
     (swept,) = meta_gradients(agent, 4, 4, weight, objective=objective)
@@ -44,8 +38,7 @@ def test_exact_trace_equals_the_untruncated_sweep(objective, weight, lstm):
     np.testing.assert_allclose(traced, swept, rtol=1e-9, atol=1e-9 * np.abs(swept).max())
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.7])
-def test_exact_trace_crosses_window_borders(weight):
+def test_exact_trace_crosses_window_borders(weight=0.7):
     """With η still, the second window of two updates ends where one window of four does; only reverse truncates."""
     agent = problems.agent(outer=OuterLossConfig(kl_weight=0.0))  # the anchors, at the windows' starts, differ
     (whole,) = meta_gradients(agent, 4, 4, weight, objective="next")

@@ -22,7 +22,7 @@ def make_run(path, preset_name, **settings):
     config = override(preset(preset_name), settings)
     spec = environment_spec(config.game, config.environment)
     parts = {name: getattr(config, name) for name in ("network", "inner", "outer", "meta_init")}
-    params = make_agent(config.agent, spec, **parts).init(jax.random.PRNGKey(0))
+    params = jax.jit(make_agent(config.agent, spec, **parts).init)(jax.random.PRNGKey(0))
     RunDirectory.create(path, to_json(config)).close()
     checkpointer = Checkpointer(path / "checkpoints")
     state = {"learner": {"inner": {"params": params}}, "progress": {"agent_steps": 1000}}

@@ -1,0 +1,134 @@
+import subprocess
+import sys
+import threading
+
+import jax
+import pytest
+
+from actors.actor import Actor
+from actors.pool import ActorFailure
+from actors.unroll import HostRecorder
+from agents.types import FIRST, VersionedParams
+
+
+class Trouble:
+    """Calls `what` at the given steps (counted over all incarnations) of one actor's environment."""
+
+    def __init__(self, what, steps):
+        self.what, self.steps, self.count = what, steps, 0
+
+    def __call__(self):
+        self.count += 1
+        if self.count in self.steps:
+            self.what()
+
+
+def raise_error():
+    raise OSError("the emulator is gone\nsecond line")
+
+
+@pytest.fixture
+def echo_pool(kit):
+    """(lag, config, trouble of actor 1) -> started pool with 2 actors of 2 streams and T=4, and its parameters."""
+    made = []
+
+    def make(lag, config, trouble):
+        agent = kit.small_agent()(kit.EchoEnvironment().spec)
+        environments = []
+
+        def make_actor(actor_index, incarnation):
+            environment = kit.EchoEnvironment(2, trouble if actor_index == 1 else lambda: None)
+            environments.append(environment)
+            return Actor(HostRecorder(agent, environment, 4), 0, actor_index, incarnation)
+
+        pool = kit.make_pool("threads", lag, make_actor, config=config)
+        made.append(pool)
+        params = agent.init(jax.random.PRNGKey(0))
+        pool.start(VersionedParams(0, params))
+        pool.environments = environments
+        return pool, lambda version: VersionedParams(version, params)
+
+    yield make
+    for pool in made:
+        pool.stop(10)
+
+
+@pytest.mark.parametrize("lag", ["0", "1"])
+def test_an_actor_that_raises_is_replaced_and_acts_the_same_version(kit, echo_pool, lag):
+    pool, versions = echo_pool(lag, kit.ActorPoolConfig(), Trouble(raise_error, steps=[6]))  # within the second unroll
+    batches = kit.run(pool, versions, 0, 4)
+    assert [batch.params_version.tolist() for batch in batches] == [[max(k - int(lag), 0)] * 4 for k in range(4)]
+    # Actor 0's streams go on, actor 1's begin again.
+    assert batches[1].observation[0, :, 0].tolist() == [4, 4, 0, 0]
+    assert batches[1].step_type[0, 2:].tolist() == [FIRST, FIRST]
+    assert pool.events() == ["actor 1 lost (OSError: the emulator is gone): replaced by incarnation 1"]
+    assert pool.events() == []
+    assert pool.statistics()["actor_restarts"] == 1
+    kit.wait_for(lambda: sum(environment.closed for environment in pool.environments) == 1)
+
+
+def test_a_hung_actor_is_replaced(kit, echo_pool):
+    release = threading.Event()
+    config = kit.ActorPoolConfig(hang_seconds=0.5)
+    pool, versions = echo_pool("1", config, Trouble(lambda: release.wait(30), steps=[6]))
+    batches = kit.run(pool, versions, 0, 3)
+    release.set()
+    assert batches[1].observation[0, :, 0].tolist() == [4, 4, 0, 0]
+    assert pool.events() == ["actor 1 lost (TimeoutError: no unroll within 0.5 s): replaced by incarnation 1"]
+
+
+def test_an_error_that_repeats_at_once_ends_the_pool(kit, echo_pool):
+    pool, versions = echo_pool("0", kit.ActorPoolConfig(), Trouble(raise_error, steps=range(1000)))
+    with pytest.raises(ActorFailure, match=r"actor 1 failed 3 times in a row .*: OSError: the emulator is gone$"):
+        kit.run(pool, versions, 0, 1)
+    # The state can still be saved: of actor 0 there is an unroll, of actor 1 nothing.
+    state = pool.state(timeout=10)
+    assert [len(queue) for queue in state["schedule"]["ready"]] == [1, 0]
+
+
+def test_too_many_failures_within_an_hour_end_the_pool(kit, echo_pool):
+    config = kit.ActorPoolConfig(max_failures=2)
+    pool, versions = echo_pool("0", config, Trouble(raise_error, steps=[6, 12, 18, 24, 30]))
+    with pytest.raises(ActorFailure, match=r"3 actors failed within an hour.*max-failures 2.*actor 1: OSError"):
+        kit.run(pool, versions, 0, 20)
+    assert len(pool.events()) == 3
+
+
+def test_free_lag_waits_for_a_slow_actor_and_loses_nothing(kit, echo_pool):
+    turn = threading.Semaphore(0)
+    pool, versions = echo_pool("free", kit.ActorPoolConfig(max_lag=3), lambda: turn.acquire(timeout=30))
+    lags = []
+    for update in range(12):
+        if update >= 3:  # at batch 3 the slow actor's unroll of version 0 is due
+            if update == 3:
+                with pytest.raises(TimeoutError):
+                    pool.get(timeout=0.3)
+            for _ in range(4):
+                turn.release()
+        versions_acted = pool.get(timeout=30).params_version
+        lags += [update - version for version in versions_acted.tolist()]
+        pool.publish(versions(update + 1))
+    assert max(lags) == 3
+    for _ in range(8):
+        turn.release()
+
+
+def test_parameters_are_not_copied(kit, echo_pool):
+    pool, versions = echo_pool("0", kit.ActorPoolConfig(), lambda: None)
+    shared = versions(0)
+    assert pool._share(shared) is shared
+
+
+def test_stop_ends_the_threads(kit, echo_pool):
+    before = threading.active_count()
+    pool, versions = echo_pool("1", kit.ActorPoolConfig(), lambda: None)
+    kit.run(pool, versions, 0, 1)
+    assert threading.active_count() == before + 2
+    pool.stop(10)
+    assert threading.active_count() == before
+    assert all(environment.closed for environment in pool.environments)
+
+
+def test_the_collapsed_runtime_never_imports_ray():
+    code = "import sys, actors.thread_pool, actors.actor; sys.exit(any(m.split('.')[0] == 'ray' for m in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0

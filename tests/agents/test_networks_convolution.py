@@ -1,0 +1,41 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from agents.networks_convolution import convolve_by_products
+
+
+def _library(x, w, stride):
+    x = x.astype(w.dtype)
+    return jax.lax.conv_general_dilated(x, w, (stride,) * 2, "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+@pytest.mark.parametrize(
+    ("image", "kernel", "stride"),
+    [((84, 84, 4), 8, 4), ((20, 20, 16), 4, 2), ((9, 9, 8), 3, 1), ((22, 17, 3), 8, 4), ((8, 11, 2), 4, 2)],
+)
+def test_equals_the_library_with_both_gradients(image, kernel, stride):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, *image)), jnp.float32)
+    w = jnp.asarray(rng.normal(size=(kernel, kernel, image[-1], 5)), jnp.float32)
+    expected, expected_vjp = jax.vjp(lambda x, w: _library(x, w, stride), x, w)
+    actual, actual_vjp = jax.vjp(lambda x, w: convolve_by_products(x, w, stride), x, w)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+    cotangent = jnp.asarray(rng.normal(size=expected.shape), jnp.float32)
+    for a, b in zip(actual_vjp(cotangent), expected_vjp(cotangent), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
+
+
+def test_bytes_are_multiplied_in_the_type_of_the_kernel():
+    rng = np.random.default_rng(1)
+    x = jnp.asarray(rng.integers(0, 256, (2, 12, 12, 4), np.uint8))
+    w = jnp.asarray(rng.integers(-3, 4, (8, 8, 4, 5)), jnp.float32)  # small integers: exact
+    actual = convolve_by_products(x, w, 4)
+    assert actual.dtype == jnp.float32
+    np.testing.assert_array_equal(actual, _library(x, w, 4))
+
+
+def test_kernel_that_is_no_multiple_of_the_stride():
+    with pytest.raises(ValueError, match="side 5 is no multiple of the stride 2"):
+        convolve_by_products(jnp.zeros((1, 9, 9, 1)), jnp.zeros((5, 5, 1, 1)), 2)
