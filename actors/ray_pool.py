@@ -4,6 +4,7 @@ import concurrent.futures
 import functools
 import math
 import os
+import socket
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +22,8 @@ from actors.config import RayConfig
 from actors.pool import ActorFailure
 from actors.supervisor import SupervisedPool
 from agents.types import Unroll, VersionedParams
+
+_REACH_SECONDS = 10.0  # for a cluster's address to answer
 
 
 class _Collector:
@@ -124,7 +127,7 @@ class RayPool(SupervisedPool):
         )
 
     def stop(self, deadline: float) -> None:
-        """Kills the actors, which takes no waiting. Ray itself ends with this process: batches may lie in its memory."""
+        """Kills the actors, without waiting. Ray itself ends with this process: batches may lie in its memory."""
         for actor in list(self._actors):
             self._kill(actor)
         self._alive = [False] * self._num_actors
@@ -147,6 +150,9 @@ def connect(config: RayConfig, num_actors: int) -> None:
         ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
         return
     try:
+        host, colon, port = config.address.removeprefix("ray://").rpartition(":")
+        if colon and port.isdecimal():  # Ray itself keeps trying for minutes
+            socket.create_connection((host.strip("[]"), int(port)), _REACH_SECONDS).close()
         ray.init(address=config.address, **quiet)
     except Exception as error:  # ConnectionError, AuthenticationError, version mismatches: all mean the same to a user
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,6 +1,6 @@
 """Networks: a torso, an optional LSTM core, and the policy and value heads, as pure functions.
 
-Weights start as in Sonnet (and so IMPALA): truncated normal of deviation 1/sqrt(fan-in), biases 0.
+Weights start as in Sonnet (and so IMPALA): normal of deviation 1/sqrt(fan-in), cut at two deviations; biases 0.
 """
 
 import difflib

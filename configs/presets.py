@@ -42,7 +42,7 @@ def atari_impala() -> ExperimentConfig:
             learning_rate=6e-4,  # 6e-4, linearly to 0 (R)
             anneal=True,
             decay=0.99,  # (R)
-            eps=0.1,  # (R)
+            eps=0.01,  # as cleanba's IMPALA (C); IMPALA's Atari value is recalled as 0.01 or 0.1 (R)
             max_grad_norm=40.0,  # (R)
         ),
     )

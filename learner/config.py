@@ -20,7 +20,7 @@ class InnerOptimizerConfig:
     """adam: decay of the first moment."""
     b2: float = 0.999
     """adam: decay of the second moment."""
-    eps: float = 0.1
+    eps: float = 0.01
     """rmsprop, adam: added to the second moment inside the root."""
     differentiate_second_moment: bool = False
     """Let the meta-gradient flow through the second moment as well (exact, but unstable where gradients are near 0)."""

@@ -8,7 +8,7 @@ from agents.types import FIRST, Trajectory
 from learner.checkpoint import Checkpointer
 
 UPDATES = 3
-RUNTIMES = [pytest.param("threads"), pytest.param("ray", marks=pytest.mark.ray)]
+RUNTIMES = [pytest.param("threads"), pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.slow])]
 
 
 def reference(kit, maker, versions, lag: int, batches: int) -> list:
