@@ -74,7 +74,8 @@ class Schedule:
         del self._under_way[actor]
         self._made[actor] += 1
         self._ready[actor].append(unroll)
-        self._arrivals.append(actor)
+        if self._lag == "free":
+            self._arrivals.append(actor)
 
     def idle(self) -> bool:
         """No unroll is under way."""

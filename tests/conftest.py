@@ -1,8 +1,18 @@
-"""Ray is started once, and before any test uses JAX: Ray forks, and JAX has threads once its backend is in use."""
+"""Ray is started once, and before any test uses JAX: Ray forks, and JAX has threads once its backend is in use.
+
+Most of the suite's time is compilation, much of it of the same programs: they are kept for the session.
+"""
+
+import os
+import tempfile
 
 import pytest
 
 from actors.config import RayConfig
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="onelife-tests-"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -164,7 +164,7 @@ def test_deep_network_has_fifteen_convolutions():
 
 
 def test_initial_weights():
-    network = make_network(NetworkConfig("impala_shallow", lstm=64), _spec((4, 84, 84), actions=18, stack=4))
+    network = make_network(NetworkConfig("impala_shallow", lstm=64), _spec((4, 36, 36), actions=18, stack=4))
     params = jax.jit(network.init)(jax.random.key(0))
     for module, leaves in params.items():
         assert not leaves["b"].any(), module
@@ -173,7 +173,7 @@ def test_initial_weights():
             chance = 4 / np.sqrt(2 * leaves[name].size)  # four deviations of a deviation
             # Cut at two deviations, a normal distribution has 0.8796 of its deviation left.
             assert np.std(leaves[name]) * np.sqrt(fan_in) == pytest.approx(0.8796, abs=chance), (module, name)
-    output, _ = jax.jit(network.step)(params, _bytes((8, 4, 84, 84)), jnp.full(8, FIRST), network.initial_state(8))
+    output, _ = jax.jit(network.step)(params, _bytes((8, 4, 36, 36)), jnp.full(8, FIRST), network.initial_state(8))
     assert np.abs(jax.nn.softmax(output.logits) * 18 - 1).max() < 0.5  # starts nearly uniform
 
 

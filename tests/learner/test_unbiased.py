@@ -1,0 +1,137 @@
+"""The meta-gradient's expectation, exactly: the real agent and learner along every path of a two-armed bandit's life.
+
+λ = 1 without truncation is unbiased for the derivative of the expected reward; λ = 0 is not (No DICE, Eq. 8 to 10).
+"""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from agents.config import InnerLossConfig, MetaInitConfig, OuterLossConfig
+from agents.types import FIRST, LAST, EnvironmentSpec, Trajectory
+from learner.config import MetaGradientConfig, MetaOptimizerConfig
+from learner.window import outer_weights
+from tests.learner import problems
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+SPEC = EnvironmentSpec("bandit", (1,), np.float64, num_actions=2, frame_stack=1, frames_per_step=1)
+REWARDS = np.array([1.0, 0.2])
+LOGITS = np.array([0.1, -0.3])  # at the start of the life
+LEARNING_RATE = 1.5
+RAW = 0.4  # of the policy weight sigmoid(RAW), the one meta-parameter that matters here
+PULLS = list(itertools.product(range(2), repeat=2))  # what two streams can do at once
+
+
+def bandit_agent():
+    agent = problems.agent(
+        "stac",
+        hidden=(),
+        spec=SPEC,
+        inner=InnerLossConfig(reward_clip=0.0, reduction="mean"),
+        outer=OuterLossConfig(policy_weight=1.0, value_weight=0.0, entropy_weight=0.0, kl_weight=0.0),
+        start=MetaInitConfig(policy_weight=RAW),
+    )
+
+    def init(key):
+        zeros = jax.tree.map(jnp.zeros_like, agent.init(key))
+        return zeros | {"policy": zeros["policy"] | {"b": jnp.asarray(LOGITS)}}
+
+    return agent._replace(init=init)
+
+
+def pull(pulls, logits, version) -> Trajectory:
+    """Both streams' one-step episodes, acted by a policy with these logits."""
+    return Trajectory(
+        observation=np.ones((2, 2, 1)),
+        step_type=np.array([[FIRST] * 2, [LAST] * 2]),
+        action=np.array([pulls], np.int32),
+        behaviour_logits=np.tile(logits, (1, 2, 1)),
+        reward=REWARDS[np.array([pulls])],
+        discount=np.zeros((1, 2)),
+        core_state=(),
+        params_version=np.full(2, version, np.int32),
+    )
+
+
+def expected_meta_gradient(window, objective, **settings) -> float:
+    """Σ over paths of P(path) times the meta-gradient that `Learner.step` takes at the path's end."""
+    learner = problems.learner(
+        bandit_agent(),
+        window,
+        streams=2,
+        optimizer=problems.optimizer("sgd", learning_rate=LEARNING_RATE, anneal=False, max_grad_norm=0.0),
+        meta_optimizer=MetaOptimizerConfig(name="sgd", learning_rate=0.0),
+        meta_gradient=MetaGradientConfig(objective=objective, score_returns=settings.pop("score_returns", "all")),
+        **settings,
+    )
+
+    def from_here(state, probability):
+        head = state.inner.params["policy"]
+        logits = np.asarray(head["w"][0] + head["b"])
+        policy = np.exp(logits) / np.exp(logits).sum()
+        total = 0.0
+        for pulls in PULLS:
+            now = probability * policy[list(pulls)].prod()
+            after, metrics = learner.step(state, pull(pulls, logits, state.inner_updates))
+            if after.meta_updates:
+                assert not any(np.any(leaf) for leaf in jax.tree.leaves(after.inner.params["value"]))
+                total += now * float(metrics["meta_grad/of_policy_weight"])
+            else:
+                total += from_here(after, now)
+        return total
+
+    return from_here(learner.init(jax.random.key(0)), 1.0)
+
+
+def expected_reward(raw, window, objective):
+    """J(η) = Σ_paths P(path; η) Σ_k w_k R̄_k, with the update rule written out: no code in common with the learner."""
+    paths = np.array(list(itertools.product(PULLS, repeat=window + 1)))  # [paths, K+1, streams]
+    logits = jnp.tile(LOGITS, (len(paths), 1))
+    log_probability, score = 0.0, 0.0
+    for k, weight in enumerate(outer_weights(objective, window)):
+        chosen = np.eye(2)[paths[:, k]]  # [paths, streams, arms]
+        reward = REWARDS[paths[:, k]]
+        log_policy = logits - jnp.log(jnp.sum(jnp.exp(logits), axis=-1, keepdims=True))
+        log_probability += jnp.sum(chosen * log_policy[:, None], axis=(1, 2))
+        score += weight * reward.mean(axis=1)
+        ascent = jnp.mean(reward[..., None] * (chosen - jnp.exp(log_policy)[:, None]), axis=1)
+        # Twice: the logit is the sum of a bias and a weight times the observation 1, and both learn.
+        logits += 2 * LEARNING_RATE / (1 + jnp.exp(-raw)) * ascent
+    return jnp.sum(jnp.exp(log_probability) * score)
+
+
+def exact_derivative(window, objective) -> float:
+    """dJ/dη, on whose two routes autodiff and finite differences agree."""
+    derivative = float(jax.grad(expected_reward)(RAW, window, objective))
+    above, below = (expected_reward(RAW + e, window, objective) for e in (1e-5, -1e-5))
+    np.testing.assert_allclose((above - below) / 2e-5, derivative, rtol=1e-8)
+    assert derivative > 0.005  # learning faster pays here
+    return derivative
+
+
+@pytest.mark.parametrize(
+    "window, objective, score_returns", [(2, "next", "all"), (3, "all", "all"), (2, "all", "others"), (3, "next", "all")]
+)
+def test_full_correction_is_unbiased(window, objective, score_returns):
+    expected = expected_meta_gradient(window, objective, correction=1.0, score_returns=score_returns)
+    np.testing.assert_allclose(-expected, exact_derivative(window, objective), rtol=1e-9)
+
+
+@pytest.mark.parametrize("window, objective", [(2, "next"), (3, "all")])
+def test_without_or_with_part_of_the_correction_it_is_biased(window, objective):
+    exact = exact_derivative(window, objective)
+    shares = {
+        (weight, discount): -expected_meta_gradient(window, objective, correction=weight, discount=discount) / exact
+        for weight, discount in [(0.0, 1.0), (0.5, 1.0), (1.0, 0.5)]
+    }
+    print(shares)
+    bare = shares[0.0, 1.0]
+    assert abs(bare - 1.0) > 0.05
+    # The correction is linear in λ, so that its mean at λ = 1/2 is half way.
+    np.testing.assert_allclose(shares[0.5, 1.0], (bare + 1.0) / 2, rtol=1e-9)
+    assert min(bare, 1.0) < shares[1.0, 0.5] < max(bare, 1.0)
+    assert abs(shares[1.0, 0.5] - 1.0) > 0.01

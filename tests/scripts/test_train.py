@@ -1,0 +1,157 @@
+"""Whole runs through the command line: resume, both runtimes, signals, kill -9, a short life on real Atari."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from learner.checkpoint import Checkpointer
+from scripts.cli import main
+
+TINY = ["smoke", "--streams", "4", "--unroll", "5", "--window", "3", "--correction", "0.1", "--network.hidden", "8"]
+TINY += ["--log.updates", "4", "--log.tensorboard", "false"]
+UPDATE = 4 * 5  # agent steps of one update, at most: reset transitions are not counted
+CLOCKS = {"wall_seconds", "steps_per_second"}
+
+
+def run(run_dir: Path, *words: str) -> None:
+    assert main(["train", *TINY, "--run-dir", str(run_dir), *words]) == 0
+
+
+def metrics(run_dir: Path) -> list[dict]:
+    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in CLOCKS} for line in lines]
+
+
+def final_state(run_dir: Path):
+    step, state = Checkpointer(run_dir / "checkpoints").restore()
+    state["progress"].pop("wall_seconds")
+    return step, state
+
+
+def assert_equal(a, b, path="state"):
+    assert type(a) is type(b), path
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            assert_equal(a[key], b[key], f"{path}/{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), path
+        for i, pair in enumerate(zip(a, b, strict=True)):
+            assert_equal(*pair, f"{path}/{i}")
+    elif isinstance(a, np.ndarray):
+        assert a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f"), path
+    else:
+        assert a == b or (a != a and b != b), path
+
+
+@pytest.mark.parametrize("settings", [("--lag", "0"), ("--lag", "1", "--network.lstm", "6", "--actors", "2")])
+def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path, settings):
+    """Stopped in the middle of a window, with an unroll under way at lag 1."""
+    run(tmp_path / "whole", "--frames", str(30 * UPDATE), *settings)
+    run(tmp_path / "parts", "--frames", str(13 * UPDATE), *settings)
+    assert main(["train", "--resume", str(tmp_path / "parts"), "--frames", str(30 * UPDATE)]) == 0
+    whole, parts = (final_state(tmp_path / name) for name in ("whole", "parts"))
+    assert whole[0] == parts[0] > 30
+    assert_equal(whole[1], parts[1])
+    assert metrics(tmp_path / "parts")[-1] == metrics(tmp_path / "whole")[-1]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("lag", ["0", "1"])
+def test_both_runtimes_give_the_same_metrics_bit_for_bit(tmp_path, lag):
+    for runtime in ("collapsed", "ray"):
+        run(tmp_path / runtime, "--runtime", runtime, "--actors", "2", "--lag", lag, "--frames", str(24 * UPDATE))
+    assert len(metrics(tmp_path / "ray")) >= 6
+    assert metrics(tmp_path / "ray") == metrics(tmp_path / "collapsed")
+
+
+def start(run_dir: Path, *words: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "scripts.cli", "train", *TINY, "--run-dir", str(run_dir), *words]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def wait_for(condition, process: subprocess.Popen, seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_signal_saves_and_kill_loses_only_what_came_after_the_last_checkpoint(tmp_path):
+    run_dir = tmp_path / "run"
+    process = start(run_dir, "--frames", "100000000", "--checkpoint.seconds", "1")
+    checkpoints = Checkpointer(run_dir / "checkpoints")
+    wait_for(lambda: (checkpoints.latest_step() or 0) > 0, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=30)
+    saved = Checkpointer(run_dir / "checkpoints").latest_step()
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scripts.cli", "train", "--resume", str(run_dir)], stderr=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: metrics(run_dir)[-1]["inner_updates"] > saved + 50, process)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0
+    last = Checkpointer(run_dir / "checkpoints").latest_step()
+    assert last > saved and f"saved at update {last}" in said and f"onelife train --resume {run_dir}" in said
+    updates = [line["inner_updates"] for line in metrics(run_dir)]
+    assert updates == list(range(4, updates[-1] + 1, 4))  # one history, without a gap or a repeat
+    assert f"resumed at update {saved}" in (run_dir / "events.log").read_text()
+
+
+@pytest.mark.slow
+def test_a_short_life_on_real_atari(tmp_path):
+    """The default preset, but small; then its resumption, which re-enters the environments and says so."""
+    run_dir = tmp_path / "pong"
+    words = f"--streams 4 --unroll 5 --log.updates 2 --log.tensorboard false --frames 400 --run-dir {run_dir}"
+    assert main(["train", *words.split()]) == 0
+    lines = metrics(run_dir)
+    needed = ["inner_updates", "agent_steps", "env_frames", "episode_return_mean", "episodes", "policy_lag"]
+    needed += [f"meta/{name}" for name in ("gamma", "trace_lambda", "alpha")]
+    needed += [f"meta/{name}_weight" for name in ("policy", "value", "entropy")]
+    needed += [f"meta_grad/{name}" for name in ("norm", "direct_norm", "correction_norm", "cosine", "snr")]
+    needed += ["loss/policy", "loss/value", "loss/entropy"]
+    assert set(needed) <= lines[-1].keys()
+    assert lines[-1]["env_frames"] == 4 * lines[-1]["agent_steps"] == 400
+    assert lines[-1]["meta_grad/norm"] > 0 and lines[-1]["meta/gamma"] != lines[0]["meta/gamma"]
+    assert main(["train", "--resume", str(run_dir), "--frames", "800"]) == 0
+    assert metrics(run_dir)[-1]["env_frames"] == 800
+    assert "environments cannot be restored" in (run_dir / "events.log").read_text()
+    assert (run_dir / "report.html").exists()
+
+
+def test_a_run_that_cannot_go_on_says_why_in_one_line(tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    run(run_dir, "--frames", str(8 * UPDATE))
+    capsys.readouterr()
+    for checkpoint in (run_dir / "checkpoints").iterdir():
+        for file in checkpoint.rglob("*"):
+            if file.is_file():
+                file.write_bytes(b"")
+    assert main(["train", "--resume", str(run_dir)]) == 2
+    said = capsys.readouterr().err
+    assert "no readable checkpoint" in said and said.count("\n") == 1
+
+
+def test_checkpoint_of_another_config_is_refused_in_one_line(tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    run(run_dir, "--frames", str(8 * UPDATE))
+    config = json.loads((run_dir / "config.json").read_text())
+    config["network"]["hidden"] = [16]
+    (run_dir / "config.json").write_text(json.dumps(config))
+    capsys.readouterr()
+    assert main(["train", "--resume", str(run_dir)]) == 2
+    said = capsys.readouterr().err
+    assert "another config or version" in said and said.count("\n") == 1
