@@ -8,7 +8,7 @@ from agents import losses, meta_params
 from agents.config import InnerLossConfig, OuterLossConfig
 from agents.meta_params import MetaParameter
 from agents.networks import Network
-from agents.types import Agent
+from agents.types import Agent, real_transitions
 
 
 def actor_critic(
@@ -38,7 +38,7 @@ def actor_critic(
     def stream_return(trajectory):
         # The policy-gradient part of the outer loss is the (negative) gradient of the mean reward a step, in the
         # loss's own units; the sampling correction must weigh scores in the same ones.
-        reward = losses.clip_reward(trajectory.reward, inner.reward_clip)
+        reward = losses.clip_reward(trajectory.reward, inner.reward_clip) * real_transitions(trajectory.step_type)
         scale = outer.policy_weight * losses.reduction_scale(trajectory, inner.reduction)
         return scale * jnp.mean(reward, axis=0)
 

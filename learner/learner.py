@@ -163,13 +163,11 @@ class Learner:
         return state, metrics | logs
 
     def _returns(self, trajectory: Trajectory, baseline: Array) -> tuple[Array, Array, Array]:
+        """The batch's stream returns, the baseline of its score, and the next batch's running mean."""
         stream_return = self._agent.stream_return(trajectory)
-        mean = stream_return.mean()
-        return (
-            stream_return,
-            jnp.where(jnp.isnan(baseline), mean, baseline),
-            update_baseline(baseline, mean, self._config),
-        )
+        # Before the first return any constant will do.
+        own = jnp.where(jnp.isnan(baseline), 0.0, baseline)
+        return stream_return, own, update_baseline(baseline, stream_return.mean(), self._config)
 
     def _close(self, state: LearnerState, last: TapeEntry) -> tuple[LearnerState, dict[str, Array]]:
         """What batch D^k, k = length of the tape, is to the open window: its end, or one more of its boundaries."""

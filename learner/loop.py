@@ -133,10 +133,12 @@ class Loop:
             return
         if bad.any():
             names = [name for name, flag in zip(self._learner.leaf_names, bad, strict=True) if flag]
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            self._event(f"skipped an inner update: non-finite gradient in {', '.join(names[:3])}{more}")
+            self._event(f"skipped an inner update: non-finite gradient in {_some(names)}")
         if skipped_meta:
-            self._event("skipped a step of η: non-finite meta-gradient")
+            of = "meta_grad/of_"
+            shares = {name.removeprefix(of): value for name, value in metrics.items() if name.startswith(of)}
+            names = [name for name, value in shares.items() if not np.isfinite(value)]
+            self._event(f"skipped a step of η: non-finite meta-gradient in {_some(names)}")
         in_a_row = int(max(np.asarray(state.skipped.inner_run), np.asarray(state.skipped.meta_run)))
         if in_a_row >= self._log.max_nonfinite:
             raise TrainingStopped(
@@ -178,3 +180,7 @@ class Loop:
             pool_state = None
         content = {"learner": state, "pool": pool_state, "progress": progress}
         self._save(state.inner_updates, content, blocking)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

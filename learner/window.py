@@ -78,6 +78,7 @@ def score_coefficients(returns: Array, baselines: Array, weights: np.ndarray, co
 
 
 def update_baseline(baseline: Array, mean_return: Array, config: MetaGradientConfig) -> Array:
-    """The running mean of batch returns; NaN marks a lifetime's first batch, which starts it."""
+    """The running mean of batch returns; NaN until a first batch starts it. A non-finite return leaves it as it is."""
     decay = config.baseline_decay
-    return jnp.where(jnp.isnan(baseline), mean_return, decay * baseline + (1.0 - decay) * mean_return)
+    running = jnp.where(jnp.isnan(baseline), mean_return, decay * baseline + (1.0 - decay) * mean_return)
+    return jnp.where(jnp.isfinite(mean_return), running, baseline)

@@ -55,7 +55,7 @@ def diagnostics(direct: Any, correction: Any, by_stream: Array) -> dict[str, Arr
     out = {"norm": norm, "snr": norm / spread}
     if direct is None:
         return out
-    direct_norm, correction_norm = optax.tree.norm(direct), optax.global_norm(correction)
+    direct_norm, correction_norm = optax.tree.norm(direct), optax.tree.norm(correction)
     return out | {
         "direct_norm": direct_norm,
         "correction_norm": correction_norm,

@@ -74,6 +74,7 @@ class TraceMetaGradient:
                 lambda p: jnp.sum(base.score(self._update.agent, p, trajectory, count)),
             )(state.params)
             scores = jax.vmap(lambda z: _tree_dot(z, gradient))(trace.sensitivity.params)
+            scores = jnp.where(jnp.isfinite(scores), scores, 0.0)  # one bad batch must not stay in the sum for ever
             alpha = self._correction.discount
             trace = trace._replace(
                 scores=alpha * (trace.scores + scores),
