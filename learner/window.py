@@ -71,10 +71,9 @@ def score_coefficients(returns: Array, baselines: Array, weights: np.ndarray, co
     steps = np.arange(len(weights))
     gap = steps[None, :] - steps[:, None]  # k - j
     decay = np.where(gap > 0, float(correction.discount) ** np.maximum(gap, 0), 0.0) * weights
-    return correction.coefficient * (
-        jnp.einsum("jk,ke->je", jnp.asarray(decay, returns.dtype), seen)
-        - jnp.asarray(decay.sum(axis=1), returns.dtype)[:, None] * baselines[:, None]
-    )
+    above = jnp.asarray(decay, returns.dtype)[..., None] * (seen[None] - baselines[:, None, None])  # [j, k, e]
+    # A return without weight counts for nothing even where it is not a number: that of a skipped batch, for example.
+    return correction.coefficient * jnp.sum(jnp.where(decay[..., None] > 0, above, 0.0), axis=1)
 
 
 def update_baseline(baseline: Array, mean_return: Array, config: MetaGradientConfig) -> Array:

@@ -66,7 +66,7 @@ def learner(agent: Agent, window=3, correction=0.0, discount=1.0, lags=(0,), str
         optimizer=groups.get("optimizer", optimizer("sgd")),
         meta_optimizer=groups.get("meta_optimizer", MetaOptimizerConfig()),
         meta_gradient=groups.get("meta_gradient", MetaGradientConfig()),
-        mesh=Mesh(jax.local_devices()[:1]),
+        mesh=groups.get("mesh") or Mesh(jax.local_devices()[:1]),
     )
 
 

@@ -39,7 +39,10 @@ def refused(capsys, words):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("trian", "trian: unknown command; choose from train, evaluate, report, presets, doctor; did you mean train?"),
+        (
+            "trian",
+            "trian: unknown command; choose from train, evaluate, report, presets, bench, doctor; did you mean train?",
+        ),
         ("--window 3", "--window: unknown command"),
         ("train smoek", "preset: 'smoek' is unknown; choose from atari_stac,"),
         ("train smoek", "did you mean smoke?"),

@@ -1,7 +1,6 @@
 """Whole runs through the command line: resume, both runtimes, signals, kill -9, a short life on real Atari."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -73,10 +72,19 @@ def test_both_runtimes_give_the_same_metrics_bit_for_bit(tmp_path, lag):
     assert metrics(tmp_path / "ray") == metrics(tmp_path / "collapsed")
 
 
-def start(run_dir: Path, *words: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "scripts.cli", "train", *TINY, "--run-dir", str(run_dir), *words]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+def start(*words: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "scripts.cli", "train", *words]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+@pytest.fixture
+def processes():
+    """Started processes, ended with the test however it ends."""
+    started: list[subprocess.Popen] = []
+    yield started
+    for process in started:
+        process.kill()
+        process.wait(timeout=30)
 
 
 def wait_for(condition, process: subprocess.Popen, seconds: float = 120.0) -> None:
@@ -88,22 +96,21 @@ def wait_for(condition, process: subprocess.Popen, seconds: float = 120.0) -> No
 
 
 @pytest.mark.slow
-def test_signal_saves_and_kill_loses_only_what_came_after_the_last_checkpoint(tmp_path):
+def test_signal_saves_and_kill_loses_only_what_came_after_the_last_checkpoint(tmp_path, processes):
     run_dir = tmp_path / "run"
-    process = start(run_dir, "--frames", "100000000", "--checkpoint.seconds", "1")
+    endless = ["--run-dir", str(run_dir), "--frames", "100000000", "--checkpoint.seconds", "1"]
+    processes.append(start(*TINY, *endless))
     checkpoints = Checkpointer(run_dir / "checkpoints")
-    wait_for(lambda: (checkpoints.latest_step() or 0) > 0, process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=30)
+    wait_for(lambda: (checkpoints.latest_step() or 0) > 0, processes[-1])
+    processes[-1].send_signal(signal.SIGKILL)
+    processes[-1].communicate(timeout=30)
     saved = Checkpointer(run_dir / "checkpoints").latest_step()
 
-    process = subprocess.Popen(
-        [sys.executable, "-m", "scripts.cli", "train", "--resume", str(run_dir)], stderr=subprocess.PIPE, text=True
-    )
-    wait_for(lambda: any(line["inner_updates"] > saved + 50 for line in metrics(run_dir)), process)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 0
+    processes.append(start("--resume", str(run_dir)))
+    wait_for(lambda: any(line["inner_updates"] > saved + 50 for line in metrics(run_dir)), processes[-1])
+    processes[-1].send_signal(signal.SIGINT)
+    _, said = processes[-1].communicate(timeout=60)
+    assert processes[-1].returncode == 0
     last = Checkpointer(run_dir / "checkpoints").latest_step()
     assert last > saved and f"saved at update {last}" in said and f"onelife train --resume {run_dir}" in said
     updates = [line["inner_updates"] for line in metrics(run_dir)]

@@ -1,0 +1,142 @@
+"""`onelife bench`: rates side by side, each case a process of its own, in turns so that the machine's noise cancels."""
+
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from configs.presets import preset
+from scripts.parse import Parser
+from scripts.run_dir import describe_process
+
+_ENV, _ACT = "EnvPool alone", "acting only"
+_IMPALA = ["atari_impala"]
+_RUNS: dict[str, list[str]] = {
+    "IMPALA": _IMPALA,
+    "STAC K=1": ["atari_stac"],
+    "STAC K=5": ["atari_stac", "--window", "5"],
+    "IMPALA, 2 actors": [*_IMPALA, "--actors", "2"],
+    "IMPALA, Ray, 1 actor": [*_IMPALA, "--runtime", "ray"],
+    "IMPALA, Ray, 2 actors": [*_IMPALA, "--runtime", "ray", "--actors", "2"],
+    "STAC K=1, Ray, 1 actor": ["atari_stac", "--runtime", "ray"],
+    "STAC K=1, Ray, 2 actors": ["atari_stac", "--runtime", "ray", "--actors", "2"],
+}
+CASES = [_ENV, _ACT, *_RUNS]
+_WARM_UP, _LOG = 10, 5  # updates before the clock starts, and between two looks at it
+
+
+def main(words: list[str]) -> int:
+    """Runs the benchmark, prints a table, writes its figures as JSON. Returns the exit code."""
+    parser = Parser(prog="onelife bench", description="agent steps per second on Atari Pong, one case beside the other")
+    parser.add_argument("--rounds", type=int, default=3, help="how often every case runs (default 3)")
+    parser.add_argument("--updates", type=int, default=40, help="measured inner updates of a case (default 40)")
+    parser.add_argument("--streams", type=int, default=32, help="environment streams (default 32)")
+    parser.add_argument("--out", default="bench.json", help="where the figures go (default bench.json)")
+    parser.add_argument("--only", nargs="+", metavar="CASE", help=f"some of: {'; '.join(CASES)}")
+    parser.add_argument("--case", help="measure this one here, once, and print agent steps per second")
+    given = parser.parse_args(words)
+    unknown = [name for name in [*(given.only or []), *([given.case] if given.case else [])] if name not in CASES]
+    if unknown:
+        parser.error(f"--only: {unknown[0]!r} is no case; choose from {'; '.join(CASES)}")
+    if given.case:
+        print(_measure(given.case, given.updates, given.streams))
+        return 0
+    rates: dict[str, list[float]] = {name: [] for name in given.only or CASES}
+    console = Console(stderr=True)
+    for turn in range(given.rounds):
+        for name in rates:
+            console.print(f"round {turn + 1} of {given.rounds}: {name}")
+            rates[name].append(_in_process(name, given.updates, given.streams))
+    figures = {"streams": given.streams, "updates": given.updates, "process": describe_process(), "rates": rates}
+    Path(given.out).write_text(json.dumps(figures, indent=2) + "\n")
+    Console().print(_table(rates))
+    return 0
+
+
+def _table(rates: dict[str, list[float]]) -> Table:
+    table = Table("case", "agent steps/s: min", "median", "max", "of the first case")
+    first = statistics.median(next(iter(rates.values())))
+    for name, values in rates.items():
+        middle = statistics.median(values)
+        table.add_row(name, *(f"{value:.0f}" for value in (min(values), middle, max(values))), f"{middle / first:.2f}")
+    return table
+
+
+def _in_process(name: str, updates: int, streams: int) -> float:
+    """One measurement in a fresh process, so that cases do not share caches, threads or a Ray."""
+    words = [sys.executable, "-m", "scripts.bench", "--case", name]
+    words += ["--updates", str(updates), "--streams", str(streams)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=1800)
+    if done.returncode:
+        raise RuntimeError(f"{name} failed: {done.stderr.strip().splitlines()[-1]}")
+    return float(done.stdout.split()[-1])
+
+
+def _measure(name: str, updates: int, streams: int) -> float:
+    """Agent steps per second of one case, after its compilation and warm-up."""
+    if name in _RUNS:
+        return _training_rate(_RUNS[name], updates, streams)
+    return _acting_rate(updates, streams, infer=name == _ACT)
+
+
+def _training_rate(words: list[str], updates: int, streams: int) -> float:
+    config = preset(words[0])
+    steps = streams * config.unroll
+    with tempfile.TemporaryDirectory() as place:
+        frames = 4 * steps * (_WARM_UP + updates)
+        words = ["train", *words, "--run-dir", f"{place}/run", "--streams", str(streams), "--frames", str(frames)]
+        words += ["--log.updates", str(_LOG), "--log.tensorboard", "false", "--checkpoint.seconds", "100000"]
+        subprocess.run([sys.executable, "-m", "scripts.cli", *words], check=True, capture_output=True)
+        lines = [json.loads(line) for line in Path(place, "run", "metrics.jsonl").read_text().splitlines()]
+    measured = [line for line in lines if line["inner_updates"] >= _WARM_UP]
+    span = {key: measured[-1][key] - measured[0][key] for key in ("agent_steps", "wall_seconds")}
+    return span["agent_steps"] / span["wall_seconds"]
+
+
+def _acting_rate(updates: int, streams: int, infer: bool) -> float:
+    """The emulator alone under random actions, or the whole actor (`infer`) without a learner."""
+    import jax
+    import numpy as np
+
+    from actors.environments.make import environment_spec, make_environment, stream_seeds
+    from agents.types import VersionedParams
+    from scripts.train import make_actor_from, make_agent_from
+
+    config = dataclasses.replace(preset("atari_impala"), streams=streams)
+    spec = environment_spec(config.game, config.environment)
+    one: Any
+    if infer:
+        actor = make_actor_from(config)(0, 0)
+        params = VersionedParams(0, make_agent_from(config)(spec).init(jax.random.key(0)))
+
+        def one() -> None:
+            actor.unroll(params)
+    else:
+        seeds = stream_seeds(0, 0, 0, streams)
+        environment = make_environment(config.game, config.environment, seeds, threads=len(os.sched_getaffinity(0)))
+        actions = np.random.default_rng(0).integers(0, spec.num_actions, (config.unroll, streams))
+        environment.reset()
+
+        def one() -> None:
+            for action in actions:
+                environment.step(action)
+
+    for _ in range(3):
+        one()
+    start = time.perf_counter()
+    for _ in range(updates):
+        one()
+    return updates * streams * config.unroll / (time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
