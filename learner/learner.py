@@ -121,12 +121,21 @@ class Learner:
         tape = []
         for entry in plain["tape"]:
             core = rebuild(core_state, entry["trajectory"]["core_state"], "learner/tape/trajectory/core_state")
-            entry = entry | {
+            # Everything lies where it lay: nothing is compiled anew, and sums over streams keep their order.
+            placed = {
                 "state": rebuild(new.inner, entry["state"], "learner/tape/state"),
                 "grads": rebuild(new.inner.params, entry["grads"], "learner/tape/grads"),
-                "trajectory": self._mesh.shard(Trajectory(**entry["trajectory"] | {"core_state": core})),
+                "applied": entry["applied"],
+                "baseline": entry["baseline"],
             }
-            tape.append(TapeEntry(**{name: jax.tree.map(jnp.asarray, value) for name, value in entry.items()}))
+            tape.append(
+                TapeEntry(
+                    **self._mesh.replicate(placed),
+                    trajectory=self._mesh.shard(Trajectory(**entry["trajectory"] | {"core_state": core})),
+                    count=jnp.asarray(entry["count"]),
+                    stream_return=self._mesh.shard_streams(entry["stream_return"]),
+                )
+            )
         return self._mesh.replicate(state)._replace(tape=tuple(tape))
 
     def step(self, state: LearnerState, trajectory: Trajectory) -> tuple[LearnerState, dict[str, Array]]:

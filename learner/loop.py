@@ -80,10 +80,9 @@ class Loop:
 
     def run(self, state: LearnerState, progress: Progress) -> Outcome:
         """Runs the life and saves it at the end, whatever the end was."""
-        started = last_save = last_line = time.monotonic()
+        started = last_save = time.monotonic()
         already = progress.wall_seconds
-        steps_at_line = progress.agent_steps
-        pending: list[dict[str, Array]] = []
+        since, at_line = [], progress  # the metrics since the last line, and where the life stood then
         self._pool.start(VersionedParams(state.inner_updates, state.inner.params))
         try:
             while progress.agent_steps < self._total_steps:
@@ -92,22 +91,22 @@ class Loop:
                     break
                 state, metrics = self._learner.step(state, trajectory)
                 self._pool.publish(VersionedParams(state.inner_updates, state.inner.params))
-                if pending:  # of the update before: looking at this one would wait for the device
-                    self._check_finite(pending[-1], state)
-                pending.append(metrics)
+                if since:  # the update before: looking at this one would wait for the device
+                    self._check_finite(since[-1], state)
+                since.append(metrics)
                 now = time.monotonic()
                 steps = progress.agent_steps + int(np.count_nonzero(real_transitions(trajectory.step_type)))
                 progress = Progress(steps, already + now - started)
                 if state.inner_updates % self._log.updates == 0:
-                    rate = (steps - steps_at_line) / (now - last_line)
-                    self._write(self._line(state, progress, pending, rate))
-                    pending, last_line, steps_at_line = [metrics], now, steps
+                    self._write_line(state, progress, since, at_line)
+                    since, at_line = [], progress
                 for text in self._pool.events():
                     self._event(text)
                 if now - last_save > self._checkpoint.seconds:
                     self._save_all(state, progress, blocking=False)
                     last_save = time.monotonic()
-            self._check_finite(pending[-1], state) if pending else None
+            if since:
+                self._write_line(state, progress, since, at_line)
         finally:
             self._save_all(state, progress, blocking=True)
         return Outcome(state, progress, finished=progress.agent_steps >= self._total_steps)
@@ -146,16 +145,17 @@ class Loop:
                 "the last good state is saved"
             )
 
-    def _line(
-        self, state: LearnerState, progress: Progress, pending: list[dict[str, Array]], rate: float
-    ) -> dict[str, Any]:
+    def _write_line(
+        self, state: LearnerState, progress: Progress, since: list[dict[str, Array]], at_line: Progress
+    ) -> None:
         """One log line: counters now, and means over the updates (or windows) since the last one."""
+        self._check_finite(since[-1], state)
         statistics = self._pool.statistics()
-        fetched = jax.device_get([pending[1:] or pending, self._learner.meta_values(state), state.skipped])
-        updates, meta_values, skipped = fetched
+        updates, meta_values, skipped = jax.device_get([since, self._learner.meta_values(state), state.skipped])
         names = {name for update in updates for name in update if not name.startswith("skipped/")}
         means = {name: float(np.mean([u[name] for u in updates if name in u])) for name in sorted(names)}
-        return (
+        rate = (progress.agent_steps - at_line.agent_steps) / (progress.wall_seconds - at_line.wall_seconds)
+        self._write(
             {
                 "inner_updates": state.inner_updates,
                 "meta_updates": state.meta_updates,

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from agents.types import Trajectory
+from agents.types import Array, Trajectory
 
 STREAMS = "streams"
 
@@ -34,3 +34,7 @@ class Mesh:
         core = jax.tree.map(lambda _: self._leading, trajectory.core_state)
         shardings = Trajectory(**second | {"core_state": core, "params_version": self._leading})
         return jax.device_put(trajectory, shardings)
+
+    def shard_streams(self, array: Array) -> Array:
+        """[B, ...], split over its streams."""
+        return jax.device_put(array, self._leading)

@@ -31,18 +31,6 @@ class Correction(NamedTuple):
     lags: tuple[int, ...]  # policy lags that batches can have, in inner updates
 
 
-class EffectiveLength(NamedTuple):
-    """Smallest window in which λ does anything, and why."""
-
-    updates: int
-    reason: str
-
-
-def shortest_corrected_window(lag: int) -> EffectiveLength:
-    """With K updates the scores of θ^1 … θ^(K-1) count; batch j is acted by θ^(j-lag), and needs a later return."""
-    return EffectiveLength(lag + 2, f"scores need a batch acted inside the window and a later one (policy lag {lag})")
-
-
 def outer_weights(objective: str, window: int) -> np.ndarray:
     """[K+1] weights w_k of batch k's outer loss: the last only, or all, averaged (No DICE, Eq. 6; methods.md 1.1)."""
     if objective == "all":

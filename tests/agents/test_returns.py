@@ -37,7 +37,10 @@ def by_definition(values, reward, discount, rho, trace_lambda, alpha, rho_clip):
     target, advantage = np.zeros_like(reward), np.zeros_like(reward)
     for b in range(streams):
         leaky = [alpha[t, b] * min(rho_clip, rho[t, b]) + (1 - alpha[t, b]) * rho[t, b] for t in range(steps)]
-        c = [trace_lambda[t, b] * (alpha[t, b] * min(1.0, rho[t, b]) + (1 - alpha[t, b]) * rho[t, b]) for t in range(steps)]
+        c = [
+            trace_lambda[t, b] * (alpha[t, b] * min(1.0, rho[t, b]) + (1 - alpha[t, b]) * rho[t, b])
+            for t in range(steps)
+        ]
         v, r, g = values[:, b], reward[:, b], discount[:, b]
         for s in range(steps):
             terms = [
@@ -62,9 +65,7 @@ def close(actual, expected):
 )
 def test_targets_and_advantages_are_the_papers_sums(gamma, trace_lambda, alpha, rho_clip):
     values, reward, discount, rho = experience()
-    out = leaky_vtrace(
-        values, reward, gamma * discount, rho, trace_lambda=trace_lambda, alpha=alpha, rho_clip=rho_clip
-    )
+    out = leaky_vtrace(values, reward, gamma * discount, rho, trace_lambda=trace_lambda, alpha=alpha, rho_clip=rho_clip)
     target, advantage = by_definition(values, reward, gamma * discount, rho, trace_lambda, alpha, rho_clip)
     close(out.value, target)
     close(out.advantage, advantage)

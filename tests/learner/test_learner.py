@@ -48,7 +48,9 @@ def small():
         hidden, cell = trajectory.core_state
         return agent.unroll(params | {"b": params["b"] + hidden * cell}, trajectory)
 
-    return agent._replace(unroll=unroll, initial_state=lambda streams: (jnp.zeros((streams, 3)), jnp.ones((streams, 3))))
+    return agent._replace(
+        unroll=unroll, initial_state=lambda streams: (jnp.zeros((streams, 3)), jnp.ones((streams, 3)))
+    )
 
 
 @pytest.mark.usefixtures("float64")
@@ -145,7 +147,9 @@ def test_bad_batches_are_skipped_and_the_window_goes_on(small, window=3, weight=
         total = 0.0
         for j in range(window):
             if j:
-                total -= jnp.vdot(coefficients[j], base.score(small, state.params, trajectories[j], jnp.asarray(j, float)))
+                total -= jnp.vdot(
+                    coefficients[j], base.score(small, state.params, trajectories[j], jnp.asarray(j, float))
+                )
             if j != 1:
                 state, _, _ = update(meta, state, trajectories[j], jnp.asarray(j, float))
         return total + jnp.mean(base.outer_loss(small, state.params, trajectories[window], start.params)[0])
@@ -158,7 +162,10 @@ def test_bad_batches_are_skipped_and_the_window_goes_on(small, window=3, weight=
     # η's step at the second window's end is skipped, and only that one.
     assert metrics[2 * window]["skipped/meta"] and not metrics[3 * window]["skipped/meta"]
     assert_same(states[2 * window].meta, states[2 * window - 1].meta)
-    assert [(int(s.skipped.meta), int(s.skipped.meta_run)) for s in states[2 * window - 1 :: window]] == [(0, 0), (1, 1)]
+    assert [(int(s.skipped.meta), int(s.skipped.meta_run)) for s in states[2 * window - 1 :: window]] == [
+        (0, 0),
+        (1, 1),
+    ]
     last = states[3 * window]
     assert (int(last.skipped.meta), int(last.skipped.meta_run), last.meta_updates) == (1, 0, 3)
     assert all(np.any(last.meta.params[n] != v) for n, v in states[2 * window].meta.params.items())
@@ -248,9 +255,11 @@ assert lines[1][2]["meta_grad/correction_norm"] > 0.01 * lines[1][2]["meta_grad/
 """
 
 
+@pytest.mark.slow
 def test_four_devices_give_what_one_gives(tmp_path):
     """In a process of its own: the number of devices is decided when JAX starts. A restored life too, bit for bit."""
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    environment |= {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # compiling is most of the time
     command = [sys.executable, "-c", MANY_DEVICES, str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -129,7 +129,7 @@ def test_full_correction_is_unbiased(window, objective, score_returns):
 def test_without_correction_or_with_half_of_it_it_is_biased():
     exact = exact_derivative(2, "next")
     bare, half = (-expected_meta_gradient(2, "next", correction=weight) / exact for weight in (0.0, 0.5))
-    print('bare', bare)
+    print("bare", bare)
     assert 0.6 < bare < 0.8  # so much of the truth, and it is far from rounding
     # The correction is linear in λ, and the whole of it is right.
     np.testing.assert_allclose(half, (bare + 1.0) / 2, rtol=1e-9)

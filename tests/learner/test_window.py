@@ -1,0 +1,79 @@
+"""The sampling correction's coefficients, weights and baseline."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from learner.config import MetaGradientConfig
+from learner.window import Correction, outer_weights, score_coefficients, update_baseline
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+def by_loops(returns, baselines, weights, correction):
+    steps, streams = returns.shape
+    out = np.zeros((steps, streams))
+    for j in range(steps):
+        for e in range(streams):
+            for k in range(j + 1, steps):
+                seen = [returns[k, i] for i in range(streams) if not (correction.others and i == e)]
+                gain = sum(seen) / len(seen) - baselines[j]
+                out[j, e] += correction.coefficient * weights[k] * correction.discount ** (k - j) * gain
+    return out
+
+
+@pytest.mark.parametrize("objective", ["same", "next", "all"])
+@pytest.mark.parametrize("others", [False, True])
+def test_coefficients_are_the_sums_of_later_returns(objective, others):
+    rng = np.random.default_rng(0)
+    returns, baselines = rng.normal(size=(5, 3)), rng.normal(size=5)
+    correction, weights = Correction(0.7, 0.6, others, (0,)), outer_weights(objective, 4)
+    coefficients = score_coefficients(jnp.asarray(returns), jnp.asarray(baselines), weights, correction)
+    np.testing.assert_allclose(coefficients, by_loops(returns, baselines, weights, correction), rtol=1e-12, atol=1e-15)
+    assert not np.any(coefficients[-1]) and np.all(coefficients[:-1] != 0)
+    assert np.all(coefficients[0] == coefficients[0, 0]) != others
+
+
+def test_own_return_does_not_reach_a_streams_score_among_others():
+    returns, baselines = np.random.default_rng(1).normal(size=(4, 3)), jnp.zeros(4)
+    changed = returns.copy()
+    changed[:, 1] += 5.0
+    a, b = (
+        score_coefficients(jnp.asarray(r), baselines, outer_weights("all", 3), Correction(1.0, 0.9, True, (0,)))
+        for r in (returns, changed)
+    )
+    np.testing.assert_allclose(a[:, 1], b[:, 1], rtol=1e-12)
+    assert np.all(np.abs(a[:-1, [0, 2]] - b[:-1, [0, 2]]) > 0.1)
+
+
+def test_returns_equal_to_the_baseline_leave_nothing():
+    coefficients = score_coefficients(
+        jnp.full((4, 2), 3.0), jnp.full(4, 3.0), outer_weights("all", 3), Correction(1.0, 1.0, False, (0,))
+    )
+    np.testing.assert_array_equal(coefficients, 0.0)
+
+
+def test_returns_without_weight_may_be_missing():
+    """A skipped batch inside the window has no finite return; none is asked of it where only the last one counts."""
+    returns = np.random.default_rng(2).normal(size=(4, 2))
+    gaps = returns.copy()
+    gaps[1] = np.nan
+    whole, gapped = (
+        score_coefficients(jnp.asarray(r), jnp.zeros(4), outer_weights("next", 3), Correction(0.5, 0.9, False, (0,)))
+        for r in (returns, gaps)
+    )
+    np.testing.assert_array_equal(gapped, whole)
+
+
+def test_outer_weights():
+    np.testing.assert_array_equal(outer_weights("same", 2), [0, 0, 1])
+    np.testing.assert_array_equal(outer_weights("next", 2), [0, 0, 1])
+    np.testing.assert_array_equal(outer_weights("all", 3), [0.25] * 4)
+
+
+def test_baseline_is_a_running_mean_that_its_first_return_starts():
+    config = MetaGradientConfig(baseline_decay=0.9)
+    baseline = jnp.asarray(jnp.nan)
+    for mean, expected in [(jnp.nan, jnp.nan), (2.0, 2.0), (3.0, 2.1), (jnp.inf, 2.1), (jnp.nan, 2.1), (2.1, 2.1)]:
+        baseline = update_baseline(baseline, jnp.asarray(mean), config)
+        np.testing.assert_allclose(baseline, expected, rtol=1e-12)
