@@ -7,11 +7,11 @@ from typing import Literal
 @dataclasses.dataclass(frozen=True)
 class EnvironmentConfig:
     protocol: Literal["sticky", "noop"] = "sticky"
-    """Atari protocol: sticky (Machado et al. 2018: repeat-action 0.25, full action set) or noop (up to 30 no-op starts)."""
+    """Atari: sticky (Machado et al. 2018: repeat-action 0.25, full action set) or noop (up to 30 no-op starts)."""
     max_episode_frames: int = 108_000
     """Atari: emulator frames after which an episode is truncated (108,000 are 30 minutes)."""
     threads: int = 0
-    """EnvPool's threads in each actor; 0 shares the machine's cores among its actors."""
+    """EnvPool's threads in each actor; 0: collapsed, the cores shared among the actors; ray, ray.cpus_per_actor."""
     switch_steps: int = 100_000
     """two_colors: agent steps of a stream after which the two objects swap their rewards."""
 

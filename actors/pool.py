@@ -45,6 +45,10 @@ class ActorPool(Protocol):
         """
         ...
 
+    def lost_state(self, version: int) -> dict[str, Any]:
+        """A `state` for when the real one is not to be had: counters only, to go on at `version` with new actors."""
+        ...
+
     def restore(self, state: dict[str, Any]) -> None:
         """Takes up a `state`; call before `start`, whose `params` must be the version that the state was taken at."""
         ...

@@ -47,6 +47,7 @@ class SupervisedPool:
         self._make_actor = make_actor
         self._num_actors = num_actors
         self._config = config
+        self._lag = lag
         self._schedule = Schedule(num_actors, lag, config.max_lag)
         self._statistics = LifetimeStatistics(num_actors, frames_per_step)
         self._params: dict[int, Any] = {}  # version -> what `_share` made of it
@@ -163,6 +164,16 @@ class SupervisedPool:
             "incarnations": tuple(self._incarnations),
         }
 
+    def lost_state(self, version: int) -> dict[str, Any]:
+        schedule = Schedule(self._num_actors, self._lag, self._config.max_lag)
+        schedule.start(version)
+        return {
+            "schedule": schedule.get_state(),
+            "statistics": self._statistics.get_state(),
+            "actors": (None,) * self._num_actors,
+            "incarnations": tuple(self._incarnations),
+        }
+
     def restore(self, state: dict[str, Any]) -> None:
         if len(state["actors"]) != self._num_actors:
             raise ValueError(f"the state is one of {len(state['actors'])} actors, this pool has {self._num_actors}")
@@ -189,6 +200,8 @@ class SupervisedPool:
             version = self._schedule.next_version(actor) if self._alive[actor] else None
             if version is None or (below is not None and version >= below):
                 continue
+            # Restored after a loss, an actor may owe an unroll of a version that is gone: the oldest one left acts it.
+            version = max(version, min(self._params))
             seconds = self._config.hang_seconds if self._started[actor] else self._config.start_seconds
             self._schedule.requested(actor, version)
             self._deadlines[actor] = (time.monotonic() + seconds, seconds)

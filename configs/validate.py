@@ -172,12 +172,28 @@ def _check_meta_gradient(config: Any) -> None:
             f"--meta-gradient.trace-decay: {meta.trace_decay:g} has no effect with --meta-gradient.differentiation"
             " reverse; leave it at 1 or use trace"
         )
+    for weight in ("policy_weight", "value_weight"):
+        if config.agent == "stac" and getattr(config.outer, weight) == 0:
+            flag = weight.replace("_", "-")
+            raise ConfigError(
+                f"--outer.{flag}: 0 is not allowed with --agent stac, whose own weight it bounds: it would stay 0"
+            )
     if config.correction == 0:
         return
     if config.agent == "impala":
         raise ConfigError(
             f"--correction: {config.correction:g} has no effect with --agent impala, which tunes nothing"
             "; use 0, or --agent mgrl or stac"
+        )
+    if config.outer.policy_weight == 0:
+        raise ConfigError(
+            f"--correction: {config.correction:g} has no effect with --outer.policy-weight 0: returns do not count"
+            "; use 0, or a positive weight"
+        )
+    if meta.differentiation == "trace" and (config.lag != "0" or meta.score_returns != "all"):
+        raise ConfigError(
+            f"--correction: {config.correction:g} with --meta-gradient.differentiation trace needs --lag 0, not"
+            f" {config.lag}, and --meta-gradient.score-returns all, not {meta.score_returns}"
         )
     # The score of the window's first parameters is a constant to η, and the last batch has no later return. At lag 1
     # batch j was acted by the parameters before the last update, so that the first two batches carry no score.

@@ -11,7 +11,7 @@ class InnerOptimizerConfig:
     learning_rate: float = 6e-4
     """Learning rate of θ."""
     anneal: bool = True
-    """Decay the learning rate linearly to 0 over --frames."""
+    """Decay the learning rate linearly to 0 over --frames (as many updates as they make without episode resets)."""
     max_grad_norm: float = 40.0
     """Clip the inner gradient to this global norm (the clip factor is a constant to the meta-gradient); 0 for none."""
     decay: float = 0.99
@@ -37,7 +37,7 @@ class MetaOptimizerConfig:
     b2: float = 0.999
     """adam: decay of the second moment."""
     eps: float = 1e-4
-    """adam, rmsprop: added to the root of the second moment."""
+    """adam: added to the root of the second moment; rmsprop: inside the root."""
     decay: float = 0.99
     """rmsprop: decay of the second moment."""
     max_grad_norm: float = 0.0
@@ -55,7 +55,7 @@ class MetaGradientConfig:
     score_returns: Literal["all", "others"] = "all"
     """Sampling correction: each stream's score is weighted by the mean return of all streams, or of the other ones."""
     baseline_decay: float = 0.99
-    """Sampling correction: decay of the running mean return that is its baseline, frozen at the window's start."""
+    """Sampling correction: decay of its baseline, a running mean return fixed before each batch is acted."""
     diagnostics: bool = True
     """Propagate the direct and the correction part apart, to log their norms and cosine (costs more where λ > 0)."""
 

@@ -151,7 +151,7 @@ class Learner:
         stream_return, baseline, next_baseline = self._returns(trajectory, state.baseline)
         if self._self_tuned and state.tape:
             state, metrics = self._close(state, last_entry(trajectory, stream_return, baseline))
-        count = jnp.asarray(state.inner_updates, float)
+        count = jnp.asarray(state.inner_updates, jnp.int32)
         inner, grads, trace, skipped, logs = self._inner_step(
             state.meta.params, state.inner, state.trace, state.skipped, trajectory, count, baseline
         )

@@ -14,6 +14,7 @@ from learner.learner import Learner, LearnerState
 
 # Always in a log line, null where there is nothing to say yet.
 DIAGNOSTICS = ("norm", "direct_norm", "correction_norm", "cosine", "snr")
+LAST_STATE_SECONDS = 15.0  # for the actors' last states: whoever sent SIGTERM may not wait much longer
 POLL_SECONDS = 0.5  # how long a request to stop can go unnoticed while waiting for a batch
 
 
@@ -44,7 +45,8 @@ class Loop:
       frames_per_step: emulator frames an agent step takes.
       write: takes each log line, a flat dict.
       event: takes each thing a user should know, one line.
-      save: takes (inner updates, state, blocking); state is a dict of `learner`, `pool` and `progress`.
+      save: takes (inner updates, state, blocking), returns False where it failed; state is a dict of `learner`, `pool`
+        and `progress`.
       get_seconds: deadline for a batch.
     """
 
@@ -59,7 +61,7 @@ class Loop:
         checkpoint: CheckpointConfig,
         write: Callable[[dict[str, Any]], None],
         event: Callable[[str], None],
-        save: Callable[[int, dict[str, Any], bool], None],
+        save: Callable[[int, dict[str, Any], bool], bool],
         get_seconds: float,
     ):
         self._learner = learner
@@ -82,6 +84,7 @@ class Loop:
         """Runs the life and saves it at the end, whatever the end was."""
         started = last_save = time.monotonic()
         already = progress.wall_seconds
+        pool_agrees = True  # the pool's state fits `state`: not while a batch is taken and its version not published
         since, at_line = [], progress  # the metrics since the last line, and where the life stood then
         self._pool.start(VersionedParams(state.inner_updates, state.inner.params))
         try:
@@ -89,8 +92,10 @@ class Loop:
                 trajectory = self._next_batch()
                 if trajectory is None:
                     break
+                pool_agrees = False
                 state, metrics = self._learner.step(state, trajectory)
                 self._pool.publish(VersionedParams(state.inner_updates, state.inner.params))
+                pool_agrees = True
                 if since:  # the update before: looking at this one would wait for the device
                     self._check_finite(since[-1], state)
                 since.append(metrics)
@@ -103,12 +108,14 @@ class Loop:
                 for text in self._pool.events():
                     self._event(text)
                 if now - last_save > self._checkpoint.seconds:
-                    self._save_all(state, progress, blocking=False)
+                    self._save_all(state, progress, self._pool_state(state, pool_agrees, self._get_seconds), last=False)
                     last_save = time.monotonic()
             if since:
                 self._write_line(state, progress, since, at_line)
         finally:
-            self._save_all(state, progress, blocking=True)
+            for text in self._pool.events():
+                self._event(text)
+            self._save_all(state, progress, self._pool_state(state, pool_agrees, LAST_STATE_SECONDS), last=True)
         return Outcome(state, progress, finished=progress.agent_steps >= self._total_steps)
 
     def _next_batch(self) -> Trajectory | None:
@@ -172,14 +179,21 @@ class Loop:
             | means
         )
 
-    def _save_all(self, state: LearnerState, progress: Progress, *, blocking: bool) -> None:
+    def _pool_state(self, state: LearnerState, agrees: bool, seconds: float) -> dict[str, Any]:
+        """The actors' state, or one that starts them anew where they cannot give it in time or it would not fit."""
         try:
-            pool_state = self._pool.state(timeout=self._get_seconds)
-        except (TimeoutError, RuntimeError) as error:
-            self._event(f"the actors' own state could not be saved ({error}); a resumed run re-enters its environments")
-            pool_state = None
-        content = {"learner": state, "pool": pool_state, "progress": progress}
-        self._save(state.inner_updates, content, blocking)
+            if agrees:
+                return self._pool.state(timeout=seconds)
+            reason = "the last batch had no update"
+        except Exception as error:  # whatever it is, the parameters must still be saved
+            reason = f"{type(error).__name__}: {error}"
+        self._event(f"the actors' states could not be saved ({reason}): a resumed run starts new episodes")
+        return self._pool.lost_state(state.inner_updates)
+
+    def _save_all(self, state: LearnerState, progress: Progress, pool: dict[str, Any], *, last: bool) -> None:
+        saved = self._save(state.inner_updates, {"learner": state, "pool": pool, "progress": progress}, last)
+        if last and not saved:
+            raise TrainingStopped(f"the state at update {state.inner_updates} could not be saved; see events.log")
 
 
 def _some(names: list[str]) -> str:

@@ -19,8 +19,8 @@ from learner.config import InnerOptimizerConfig, MetaOptimizerConfig
 class InnerOptimizer(NamedTuple):
     """`init(params) -> state` and `update(grads, state, params, count) -> (params, state)`.
 
-    The state holds float arrays only, so that adjoints and tangents have its shape; `count` (float scalar, inner
-    updates so far) is passed in for the schedule and the bias correction.
+    The state holds float arrays only, so that adjoints and tangents have its shape; `count` (integer scalar,
+    inner updates so far) is passed in for the schedule and the bias correction.
     """
 
     init: Callable[[Params], Any]
@@ -41,7 +41,7 @@ def make_inner_optimizer(config: InnerOptimizerConfig, total_updates: float) -> 
 
     def learning_rate(count: Array) -> Array:
         if not config.anneal:
-            return jnp.asarray(config.learning_rate, count.dtype)
+            return jnp.asarray(config.learning_rate, float)
         return config.learning_rate * jnp.maximum(0.0, 1.0 - count / total_updates)
 
     def second_moment(nu: Params, grads: Params, decay: float) -> Params:

@@ -16,7 +16,7 @@ class TapeEntry(NamedTuple):
     state: InnerState  # θ^j and the optimiser's state before the update
     grads: Params  # gradient of the inner loss there
     trajectory: Trajectory  # D^j
-    count: Array  # scalar float, inner updates before this one: the version of θ^j
+    count: Array  # scalar int32, inner updates before this one: the version of θ^j
     applied: Array  # scalar bool, False where a non-finite gradient was skipped: Ψ was the identity
     stream_return: Array  # [B] G_j, the agent's `stream_return` of D^j
     baseline: Array  # scalar, the running mean return as it was before D^j

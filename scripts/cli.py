@@ -95,6 +95,9 @@ def main(argv: list[str] | None = None) -> int:
     except ConfigError as error:
         print(f"onelife: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("onelife: interrupted", file=sys.stderr)
+        return 130
     except SystemExit as stop:  # tyro and argparse end their help this way
         return stop.code if isinstance(stop.code, int) else 1
 

@@ -28,7 +28,7 @@ def train(config: ExperimentConfig) -> int:
 def resume(run_dir: str, overrides: dict[str, Any]) -> int:
     """Goes on with the run in `run_dir`, with some settings (`frames`) changed."""
     config = dataclasses.replace(from_json(read_config(run_dir)), run_dir=run_dir, **overrides)
-    return _run(config, resumed=True)
+    return _run(config, resumed=True)  # which keeps the overrides in config.json, for the next resumption
 
 
 def _run(config: ExperimentConfig, resumed: bool) -> int:
@@ -48,6 +48,8 @@ def _run(config: ExperimentConfig, resumed: bool) -> int:
     devices = [str(device) for device in jax.local_devices()]
     opened = RunDirectory.resume(config.run_dir, devices) if resumed else None
     with opened or RunDirectory.create(config.run_dir, to_json(config), devices) as run:
+        if resumed:
+            run.write_config(to_json(config))
         return _Session(config, run, resumed).run(make_pool)
 
 
@@ -75,8 +77,9 @@ class _Session:
                 return {}
             _, plain = found
             return plain | {"learner": self._learner.restore(plain["learner"])}
-        except CheckpointError as error:
-            raise ConfigError(f"--resume {self._config.run_dir}: {error}") from None
+        except (CheckpointError, KeyError, TypeError) as error:
+            what = error if isinstance(error, CheckpointError) else f"checkpoint of another version: {error!r}"
+            raise ConfigError(f"--resume {self._config.run_dir}: {what}") from None
 
     def run(self, make_pool: Any) -> int:
         import jax
@@ -97,7 +100,10 @@ class _Session:
         )
         pool = make_pool(config, self._spec.frames_per_step)
         if pool_state is not None:
-            pool.restore(pool_state)
+            try:
+                pool.restore(pool_state)
+            except (ValueError, KeyError, TypeError) as error:
+                raise ConfigError(f"--resume {config.run_dir}: checkpoint of another config: {error}") from None
         title = f"{config.agent} on {config.game}  {config.run_dir}"
         with Progress(title, config.frames) as display:
 
@@ -111,10 +117,11 @@ class _Session:
                 for text in (*logger.events(), *self._checkpointer.events()):
                     event(text)
 
-            def save(step: int, content: dict[str, Any], blocking: bool) -> None:
-                self._checkpointer.save(step, content, blocking)
+            def save(step: int, content: dict[str, Any], blocking: bool) -> bool:
+                saved = self._checkpointer.save(step, content, blocking)
                 for text in self._checkpointer.events():
                     event(text)
+                return saved
 
             if self._restored is not None:
                 event(f"resumed at update {state.inner_updates}")
@@ -128,7 +135,8 @@ class _Session:
                 write=write,
                 event=event,
                 save=save,
-                get_seconds=config.pool.start_seconds + config.pool.hang_seconds,
+                # Time for a hung actor to be noticed and replaced, twice.
+                get_seconds=2 * (config.pool.start_seconds + config.pool.hang_seconds),
             )
             failure = None
             with _stop_on_signals(life, event):
@@ -148,15 +156,21 @@ class _Session:
         from scripts.report import write_report
 
         where = self._config.run_dir
+        again = f"continue with: onelife train --resume {where}"
         if failure is not None:
-            print(f"onelife: {failure}; continue with: onelife train --resume {where}", file=sys.stderr)
+            print(f"onelife: {failure}; {again}", file=sys.stderr)
             return 1
-        report = write_report(where)
-        if outcome.finished:
-            print(f"onelife: finished, {outcome.state.inner_updates} updates; see {report}", file=sys.stderr)
-        else:
-            updates = outcome.state.inner_updates
-            print(f"onelife: saved at update {updates}; continue with: onelife train --resume {where}", file=sys.stderr)
+        updates = outcome.state.inner_updates
+        print(
+            f"onelife: finished, {updates} updates"
+            if outcome.finished
+            else f"onelife: saved at update {updates}; {again}",
+            file=sys.stderr,
+        )
+        try:
+            print(f"onelife: see {write_report(where)}", file=sys.stderr)
+        except (ConfigError, OSError) as error:
+            print(f"onelife: no report: {error}", file=sys.stderr)
         return 0
 
 
@@ -181,9 +195,9 @@ class _stop_on_signals:
         self._previous.clear()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self._event(f"{signal.Signals(number).name}: stopping after this update and saving; once more ends at once")
         self._life.request_stop()
         self._restore()
+        self._event(f"{signal.Signals(number).name}: stopping after this update and saving; once more ends at once")
 
 
 def make_agent_from(config: ExperimentConfig) -> functools.partial:

@@ -81,7 +81,9 @@ class TraceMetaGradient:
                 scores_baseline=alpha * (trace.scores_baseline + baseline * scores),
             )
         sensitivity = select(~jnp.any(nonfinite_leaves(grads)), tangent, trace.sensitivity)
-        return new, grads, logs, trace._replace(sensitivity=sensitivity)
+        trace = trace._replace(sensitivity=sensitivity)
+        # A sensitivity that has overflowed would stay so for the rest of the life: the trace starts again instead.
+        return new, grads, logs, select(~jnp.any(nonfinite_leaves(trace)), trace, jax.tree.map(jnp.zeros_like, trace))
 
     def _gather(
         self,

@@ -31,9 +31,7 @@ def float64():
 
 @functools.partial(jax.jit, static_argnames=("reward_clip", "rho_clip"))
 def loss(hyperparameters, output, trajectory, reward_clip=0.0, rho_clip=1.0):
-    return losses.actor_critic_loss(
-        hyperparameters, output, trajectory, rho_clip=rho_clip, reward_clip=reward_clip
-    )
+    return losses.actor_critic_loss(hyperparameters, output, trajectory, rho_clip=rho_clip, reward_clip=reward_clip)
 
 
 def experience(seed=0):
@@ -121,7 +119,8 @@ def test_loss_and_gradients_equal_those_of_the_separate_episodes():
         return sum(t.reward.shape[0] * jnp.sum(loss(hyperparameters, o, t)[0]) for o, t in pieces)
 
     (a, whole), (b, split) = (
-        jax.value_and_grad(f, argnums=(0, 1))(HYPERPARAMETERS, jax.tree.map(jnp.asarray, output)) for f in (total, apart)
+        jax.value_and_grad(f, argnums=(0, 1))(HYPERPARAMETERS, jax.tree.map(jnp.asarray, output))
+        for f in (total, apart)
     )
     np.testing.assert_allclose(a, b, rtol=1e-12)
     for x, y in zip(jax.tree.leaves(whole), jax.tree.leaves(split), strict=True):

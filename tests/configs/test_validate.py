@@ -8,7 +8,6 @@ from configs.experiment import ExperimentConfig
 from configs.presets import preset
 from configs.tree import ConfigError, choices, is_tuple, leaves, override
 from configs.validate import ANY_NUMBER, RANGES, check_devices
-from learner.window import shortest_corrected_window
 
 MLP = {"network.torso": "mlp"}
 SETTINGS = list(leaves(ExperimentConfig()))
@@ -64,7 +63,7 @@ def test_choices(setting):
         {"correction": 0.1, "window": 3},
         {"correction": 0.1, "window": 2, "lag": "0"},
         {"correction": 0.1, "window": 2, "lag": "free"},
-        {"correction": 0.1, "window": 1, "meta_gradient.differentiation": "trace"},
+        {"correction": 0.1, "window": 1, "lag": "0", "meta_gradient.differentiation": "trace"},
         {"meta_gradient.differentiation": "trace", "meta_gradient.trace_decay": 0.0},
         {"runtime": "ray", "ray.address": "auto"},
         {"streams": 1},
@@ -121,9 +120,8 @@ def test_a_game_has_one_name_whatever_its_spelling(spelling):
     assert ExperimentConfig(game=spelling) == ExperimentConfig(game="atari:ms_pacman")
 
 
-@pytest.mark.parametrize("lag", [0, 1])
-def test_the_shortest_corrected_window_is_the_learners(lag):
-    needed = shortest_corrected_window(lag).updates
+@pytest.mark.parametrize("lag, needed", [(0, 2), (1, 3)])
+def test_a_correction_without_effect_is_refused(lag, needed):
     override(ExperimentConfig(), {"correction": 0.1, "lag": str(lag), "window": needed})
     with pytest.raises(ConfigError, match=f"use --window {needed} or more"):
         override(ExperimentConfig(), {"correction": 0.1, "lag": str(lag), "window": needed - 1})
@@ -133,3 +131,16 @@ def test_devices():
     check_devices(preset("atari_stac"), 8)
     with pytest.raises(ConfigError, match=r"--streams: 32 do not divide over the 5 devices.*nearest: 30 or 35"):
         check_devices(preset("atari_stac"), 5)
+
+
+@pytest.mark.parametrize(
+    "values, said",
+    [
+        ({"correction": 0.1, "meta_gradient.differentiation": "trace"}, "needs --lag 0"),
+        ({"correction": 0.1, "window": 4, "outer.policy_weight": 0.0, "agent": "mgrl"}, "returns do not count"),
+        ({"outer.value_weight": 0.0}, "it would stay 0"),
+    ],
+)
+def test_settings_that_undo_each_other_are_refused(values, said):
+    with pytest.raises(ConfigError, match=said):
+        override(ExperimentConfig(), values)

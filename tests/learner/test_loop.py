@@ -1,0 +1,173 @@
+"""The training loop with a real actor pool on Catch, and with pools that go wrong."""
+
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+from actors.config import ActorPoolConfig
+from actors.environments.make import environment_spec
+from actors.thread_pool import ThreadPool
+from agents.config import NetworkConfig
+from configs.experiment import ExperimentConfig
+from learner.config import CheckpointConfig, InnerOptimizerConfig, LogConfig
+from learner.loop import Loop, Progress, TrainingStopped
+from scripts.train import make_actor_from, make_learner
+
+CONFIG = ExperimentConfig(
+    game="catch",
+    streams=2,
+    unroll=5,
+    window=2,
+    correction=0.1,
+    lag="0",
+    network=NetworkConfig(torso="mlp", hidden=()),
+    optimizer=InnerOptimizerConfig(name="sgd", learning_rate=0.01, anneal=False),
+)
+
+
+@pytest.fixture(scope="module")
+def learner():
+    """Compiled once: it holds no state."""
+    return make_learner(CONFIG, environment_spec(CONFIG.game, CONFIG.environment))
+
+
+class Life:
+    """A loop and what it wrote, said and saved."""
+
+    def __init__(self, learner, *, pool=None, total_steps=60, log=None, checkpoint_seconds=300.0, get_seconds=60.0):
+        self.lines, self.events, self.saved = [], [], []
+        self.learner = learner
+        self.pool = pool or ThreadPool(make_actor_from(CONFIG), 1, CONFIG.lag, CONFIG.pool, 1)
+        self.on_line = lambda: None
+        self.loop = Loop(
+            learner,
+            self.pool,
+            total_steps=total_steps,
+            frames_per_step=4,
+            log=log or LogConfig(updates=2),
+            checkpoint=CheckpointConfig(seconds=checkpoint_seconds),
+            write=self._write,
+            event=self.events.append,
+            save=lambda step, content, blocking: self.saved.append((step, content, blocking)),
+            get_seconds=get_seconds,
+        )
+
+    def _write(self, line):
+        self.lines.append(line)
+        self.on_line()
+
+    def run(self, progress=Progress()):  # noqa: B008 (immutable)
+        try:
+            return self.loop.run(self.learner.init(jax.random.key(0)), progress)
+        finally:
+            self.pool.stop(10.0)
+
+
+class Poisoned:
+    """A real pool whose rewards turn to NaN after some batches."""
+
+    def __init__(self, pool, after):
+        self._pool, self._left = pool, after
+
+    def get(self, timeout):
+        trajectory = self._pool.get(timeout)
+        self._left -= 1
+        return trajectory if self._left >= 0 else trajectory._replace(reward=trajectory.reward + np.nan)
+
+    def __getattr__(self, name):
+        return getattr(self._pool, name)
+
+
+def test_life_ends_at_its_last_step_and_each_line_says_all(learner):
+    life = Life(learner)
+    outcome = life.run(Progress(agent_steps=7, wall_seconds=100.0))
+    assert outcome.finished and 60 <= outcome.progress.agent_steps < 60 + 10
+    updates = outcome.state.inner_updates
+    assert 6 <= updates <= 8 and outcome.state.meta_updates == (updates - 1) // 2
+    assert [line["inner_updates"] for line in life.lines] == list(range(2, updates + 1, 2))
+    needed = (
+        "inner_updates agent_steps env_frames wall_seconds steps_per_second episode_return_mean episodes policy_lag"
+    )
+    needed = {*needed.split(), "loss/policy", "loss/value", "loss/entropy", "loss/total", "loss/grad_norm"}
+    needed |= {
+        f"meta/{n}" for n in ("gamma", "trace_lambda", "alpha", "policy_weight", "value_weight", "entropy_weight")
+    }
+    needed |= {f"meta_grad/{n}" for n in ("norm", "direct_norm", "correction_norm", "cosine", "snr")}
+    for line in life.lines:
+        assert needed <= line.keys()
+        assert line["env_frames"] == 4 * line["agent_steps"] and line["wall_seconds"] > 100
+        assert all(np.ndim(value) == 0 and not isinstance(value, jax.Array) for value in line.values())
+    assert np.isnan(life.lines[0]["meta_grad/norm"])  # no window has ended yet
+    assert all(np.isfinite(life.lines[-1][f"meta_grad/{name}"]) for name in ("norm", "cosine", "snr"))
+    ((step, content, blocking),) = life.saved
+    assert step == updates and blocking and content["progress"] == outcome.progress
+    assert content["learner"] is outcome.state and content["pool"] is not None
+
+
+def test_request_to_stop_ends_the_life_and_saves_it(learner):
+    life = Life(learner, total_steps=10**9, checkpoint_seconds=0.0)
+    life.on_line = lambda: len(life.lines) == 2 and life.loop.request_stop()
+    outcome = life.run()
+    assert not outcome.finished and outcome.state.inner_updates == 4
+    # Every update was a moment to save, with nothing waiting for it; the end waits.
+    assert [(step, blocking) for step, _, blocking in life.saved] == [*((k, False) for k in (1, 2, 3, 4)), (4, True)]
+
+
+def test_too_many_bad_updates_in_a_row_stop_the_life_at_its_last_good_state(learner):
+    pool = Poisoned(ThreadPool(make_actor_from(CONFIG), 1, CONFIG.lag, CONFIG.pool, 1), after=3)
+    life = Life(learner, pool=pool, total_steps=10**9, log=LogConfig(updates=1, max_nonfinite=4))
+    with pytest.raises(TrainingStopped, match="4 non-finite updates in a row"):
+        life.run()
+    ((_, content, blocking),) = life.saved
+    state = content["learner"]
+    assert blocking and int(state.skipped.inner_run) == int(state.skipped.inner) >= 4
+    leaves = jax.tree.leaves((state.inner, state.meta.params))
+    assert all(np.all(np.isfinite(leaf)) for leaf in leaves)
+    # Three good batches: the third closed a window and moved η. The next window's end was a bad one.
+    assert state.inner_updates == 3 + int(state.skipped.inner)
+    first = learner.leaf_names[0]
+    assert any(text.startswith("skipped an inner update") and first in text for text in life.events)
+    assert any(text.startswith("skipped a step of η") and "gamma" in text for text in life.events)
+    assert life.lines[-1]["skipped/inner"] >= 3
+
+
+def test_a_few_bad_updates_do_not_stop_it(learner):
+    class Once(Poisoned):
+        def get(self, timeout):
+            trajectory = super().get(timeout)
+            self._left += 3 if self._left < 0 else 0
+            return trajectory
+
+    pool = Once(ThreadPool(make_actor_from(CONFIG), 1, CONFIG.lag, CONFIG.pool, 1), after=2)
+    life = Life(learner, pool=pool, log=LogConfig(updates=2, max_nonfinite=2))
+    outcome = life.run()
+    assert outcome.finished and int(outcome.state.skipped.inner) >= 2
+    assert sum(text.startswith("skipped an inner update") for text in life.events) == int(outcome.state.skipped.inner)
+
+
+def test_actors_that_never_answer_end_the_life_within_the_deadline(learner):
+    release = threading.Event()
+    pool = ThreadPool(lambda actor, incarnation: release.wait(30), 1, "0", ActorPoolConfig(), 1)
+    life = Life(learner, pool=pool, get_seconds=0.6)
+    life.pool.stop, stop = lambda deadline: None, life.pool.stop
+    try:
+        with pytest.raises(TrainingStopped, match="no batch came from the actors"):
+            life.run()
+    finally:
+        release.set()
+        stop(10.0)
+    ((step, content, _),) = life.saved
+    assert step == 0 and content["pool"] is None
+    assert any("could not be saved" in text for text in life.events)
+
+
+def test_actor_that_cannot_be_made_ends_the_life_with_its_reason(learner):
+    def broken(actor, incarnation):
+        raise ValueError("no such cartridge")
+
+    life = Life(learner, pool=ThreadPool(broken, 1, "0", ActorPoolConfig(), 1))
+    with pytest.raises(RuntimeError, match="no such cartridge"):
+        life.run()
+    assert len(life.saved) == 1
