@@ -132,3 +132,31 @@ def test_stop_ends_the_threads(kit, echo_pool):
 def test_the_collapsed_runtime_never_imports_ray():
     code = "import sys, actors.thread_pool, actors.actor; sys.exit(any(m.split('.')[0] == 'ray' for m in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+
+
+@pytest.mark.parametrize("lag", ["0", "1", "free"])
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_pool_that_ended_can_be_taken_up_again(kit, echo_pool, lag, lost):
+    """By the state that it still gives, or the one for when it gives none; with new actors, never with old seeds."""
+    trouble = Trouble(raise_error, steps=range(10, 100))
+    pool, versions = echo_pool(lag, kit.ActorPoolConfig(), trouble)
+    version, end = 0, None
+    while end is None:
+        try:
+            pool.get(timeout=30)
+            version += 1
+            pool.publish(versions(version))
+        except ActorFailure as error:
+            end = error
+    state = pool.lost_state(version) if lost else pool.state(timeout=30)
+    incarnations = state["incarnations"]
+    trouble.steps = ()  # whatever it was is mended
+    again = kit.make_pool("threads", lag, pool._make_actor)
+    again.restore(state)
+    again.start(versions(version))
+    batches = kit.run(again, versions, version, 3)
+    again.stop(10)
+    assert [batch.observation.shape for batch in batches] == [(5, 4, 1)] * 3
+    acted = [int(batch.params_version.max()) for batch in batches]
+    assert acted == sorted(acted) and acted[0] <= version and acted[-1] >= version + 1
+    assert again._incarnations == [incarnation + 1 for incarnation in incarnations]

@@ -1,18 +1,20 @@
 """The training loop with a real actor pool on Catch, and with pools that go wrong."""
 
 import threading
+import time
 
 import jax
 import numpy as np
 import pytest
 
-from actors.config import ActorPoolConfig
 from actors.environments.make import environment_spec
+from actors.pool import ActorFailure
 from actors.thread_pool import ThreadPool
 from agents.config import NetworkConfig
 from configs.experiment import ExperimentConfig
+from learner import loop
 from learner.config import CheckpointConfig, InnerOptimizerConfig, LogConfig
-from learner.loop import Loop, Progress, TrainingStopped
+from learner.loop import Progress, TrainingStopped
 from scripts.train import make_actor_from, make_learner
 
 CONFIG = ExperimentConfig(
@@ -33,24 +35,31 @@ def learner():
     return make_learner(CONFIG, environment_spec(CONFIG.game, CONFIG.environment))
 
 
+FRAMES_PER_STEP = 4  # unlike Catch's own 1, to tell the two counts apart
+
+
+def make_pool(make_actor=None):
+    return ThreadPool(make_actor or make_actor_from(CONFIG), 1, CONFIG.lag, CONFIG.pool, FRAMES_PER_STEP)
+
+
 class Life:
     """A loop and what it wrote, said and saved."""
 
     def __init__(self, learner, *, pool=None, total_steps=60, log=None, checkpoint_seconds=300.0, get_seconds=60.0):
         self.lines, self.events, self.saved = [], [], []
         self.learner = learner
-        self.pool = pool or ThreadPool(make_actor_from(CONFIG), 1, CONFIG.lag, CONFIG.pool, 1)
-        self.on_line = lambda: None
-        self.loop = Loop(
+        self.pool = pool or make_pool()
+        self.on_line, self.disk_works = lambda: None, True
+        self.loop = loop.Loop(
             learner,
             self.pool,
             total_steps=total_steps,
-            frames_per_step=4,
+            frames_per_step=FRAMES_PER_STEP,
             log=log or LogConfig(updates=2),
             checkpoint=CheckpointConfig(seconds=checkpoint_seconds),
             write=self._write,
             event=self.events.append,
-            save=lambda step, content, blocking: self.saved.append((step, content, blocking)),
+            save=self._save,
             get_seconds=get_seconds,
         )
 
@@ -58,9 +67,13 @@ class Life:
         self.lines.append(line)
         self.on_line()
 
-    def run(self, progress=Progress()):  # noqa: B008 (immutable)
+    def _save(self, step, content, blocking):
+        self.saved.append((step, content, blocking))
+        return self.disk_works
+
+    def run(self, progress=None):
         try:
-            return self.loop.run(self.learner.init(jax.random.key(0)), progress)
+            return self.loop.run(self.learner.init(jax.random.key(0)), progress or Progress())
         finally:
             self.pool.stop(10.0)
 
@@ -82,11 +95,11 @@ class Poisoned:
 
 def test_life_ends_at_its_last_step_and_each_line_says_all(learner):
     life = Life(learner)
-    outcome = life.run(Progress(agent_steps=7, wall_seconds=100.0))
+    outcome = life.run(Progress(wall_seconds=100.0))
     assert outcome.finished and 60 <= outcome.progress.agent_steps < 60 + 10
     updates = outcome.state.inner_updates
     assert 6 <= updates <= 8 and outcome.state.meta_updates == (updates - 1) // 2
-    assert [line["inner_updates"] for line in life.lines] == list(range(2, updates + 1, 2))
+    assert [line["inner_updates"] for line in life.lines] == sorted({*range(2, updates, 2), updates})
     needed = (
         "inner_updates agent_steps env_frames wall_seconds steps_per_second episode_return_mean episodes policy_lag"
     )
@@ -97,7 +110,7 @@ def test_life_ends_at_its_last_step_and_each_line_says_all(learner):
     needed |= {f"meta_grad/{n}" for n in ("norm", "direct_norm", "correction_norm", "cosine", "snr")}
     for line in life.lines:
         assert needed <= line.keys()
-        assert line["env_frames"] == 4 * line["agent_steps"] and line["wall_seconds"] > 100
+        assert line["env_frames"] == FRAMES_PER_STEP * line["agent_steps"] and line["wall_seconds"] > 100
         assert all(np.ndim(value) == 0 and not isinstance(value, jax.Array) for value in line.values())
     assert np.isnan(life.lines[0]["meta_grad/norm"])  # no window has ended yet
     assert all(np.isfinite(life.lines[-1][f"meta_grad/{name}"]) for name in ("norm", "cosine", "snr"))
@@ -116,7 +129,7 @@ def test_request_to_stop_ends_the_life_and_saves_it(learner):
 
 
 def test_too_many_bad_updates_in_a_row_stop_the_life_at_its_last_good_state(learner):
-    pool = Poisoned(ThreadPool(make_actor_from(CONFIG), 1, CONFIG.lag, CONFIG.pool, 1), after=3)
+    pool = Poisoned(make_pool(), after=3)
     life = Life(learner, pool=pool, total_steps=10**9, log=LogConfig(updates=1, max_nonfinite=4))
     with pytest.raises(TrainingStopped, match="4 non-finite updates in a row"):
         life.run()
@@ -140,26 +153,33 @@ def test_a_few_bad_updates_do_not_stop_it(learner):
             self._left += 3 if self._left < 0 else 0
             return trajectory
 
-    pool = Once(ThreadPool(make_actor_from(CONFIG), 1, CONFIG.lag, CONFIG.pool, 1), after=2)
+    pool = Once(make_pool(), after=2)
     life = Life(learner, pool=pool, log=LogConfig(updates=2, max_nonfinite=2))
     outcome = life.run()
     assert outcome.finished and int(outcome.state.skipped.inner) >= 2
     assert sum(text.startswith("skipped an inner update") for text in life.events) == int(outcome.state.skipped.inner)
 
 
-def test_actors_that_never_answer_end_the_life_within_the_deadline(learner):
+def test_actors_that_never_answer_end_the_life_within_the_deadline(learner, monkeypatch):
+    monkeypatch.setattr(loop, "LAST_STATE_SECONDS", 0.3)
     release = threading.Event()
-    pool = ThreadPool(lambda actor, incarnation: release.wait(30), 1, "0", ActorPoolConfig(), 1)
-    life = Life(learner, pool=pool, get_seconds=0.6)
-    life.pool.stop, stop = lambda deadline: None, life.pool.stop
+
+    def hang(actor, incarnation):
+        release.wait(60)
+        raise RuntimeError("released")
+
+    life = Life(learner, pool=make_pool(hang), get_seconds=0.6)
+    stop, life.pool.stop = life.pool.stop, lambda deadline: None
+    started = time.monotonic()
     try:
         with pytest.raises(TrainingStopped, match="no batch came from the actors"):
             life.run()
+        assert time.monotonic() - started < 10
     finally:
         release.set()
         stop(10.0)
     ((step, content, _),) = life.saved
-    assert step == 0 and content["pool"] is None
+    assert step == 0 and content["pool"]["actors"] == (None,)
     assert any("could not be saved" in text for text in life.events)
 
 
@@ -167,7 +187,14 @@ def test_actor_that_cannot_be_made_ends_the_life_with_its_reason(learner):
     def broken(actor, incarnation):
         raise ValueError("no such cartridge")
 
-    life = Life(learner, pool=ThreadPool(broken, 1, "0", ActorPoolConfig(), 1))
-    with pytest.raises(RuntimeError, match="no such cartridge"):
+    life = Life(learner, pool=make_pool(broken))
+    with pytest.raises(ActorFailure, match="no such cartridge"):
         life.run()
     assert len(life.saved) == 1
+
+
+def test_life_that_cannot_be_saved_does_not_pass_for_finished(learner):
+    life = Life(learner, total_steps=1)
+    life.disk_works = False
+    with pytest.raises(TrainingStopped, match="could not be saved"):
+        life.run()

@@ -63,12 +63,11 @@ def test_updates_follow_the_formula(name, anneal):
 @pytest.mark.parametrize("second", [False, True])
 @pytest.mark.parametrize("name", NAMES)
 def test_meta_gradient_is_finite_and_right_where_gradients_are_zero(name, second):
-    """d θ²/dη through two updates: one coordinate's gradient is 0 both times, and the first update's is 0 altogether."""
+    """d θ²/dη through two updates: one coordinate's gradient is 0 both times, the first update's altogether."""
     optimizer = make_inner_optimizer(config(name, differentiate_second_moment=second, max_grad_norm=0.5), 10)
     gradients = [jnp.zeros(3), jnp.array([0.3, 0.0, -0.2])]
 
-    def end(eta, moments=None):
-        """The parameters after both updates; `moments` replaces η in the second moment, if it is held constant."""
+    def end(eta):
         params, state = jnp.zeros(3), optimizer.init(jnp.zeros(3))
         for k, gradient in enumerate(gradients):
             params, state = optimizer.update(eta * gradient, state, params, jnp.asarray(k, float))

@@ -129,7 +129,6 @@ def test_full_correction_is_unbiased(window, objective, score_returns):
 def test_without_correction_or_with_half_of_it_it_is_biased():
     exact = exact_derivative(2, "next")
     bare, half = (-expected_meta_gradient(2, "next", correction=weight) / exact for weight in (0.0, 0.5))
-    print("bare", bare)
     assert 0.6 < bare < 0.8  # so much of the truth, and it is far from rounding
     # The correction is linear in λ, and the whole of it is right.
     np.testing.assert_allclose(half, (bare + 1.0) / 2, rtol=1e-9)
@@ -140,5 +139,4 @@ def test_discounted_correction_is_biased_less_than_none():
     bare, discounted = (
         -expected_meta_gradient(3, "all", correction=weight, discount=0.5) / exact for weight in (0.0, 1.0)
     )
-    print(bare, discounted)
     assert 0.6 < bare < discounted - 0.05 < 0.9
