@@ -131,6 +131,7 @@ class Learner:
             tape.append(
                 TapeEntry(
                     **self._mesh.replicate(placed),
+                    logits=self._mesh.shard_streams(entry["logits"], axis=1),
                     trajectory=self._mesh.shard(Trajectory(**entry["trajectory"] | {"core_state": core})),
                     count=jnp.asarray(entry["count"]),
                     stream_return=self._mesh.shard_streams(entry["stream_return"]),
@@ -152,15 +153,13 @@ class Learner:
         if self._self_tuned and state.tape:
             state, metrics = self._close(state, last_entry(trajectory, stream_return, baseline))
         count = jnp.asarray(state.inner_updates, jnp.int32)
-        inner, grads, trace, skipped, logs = self._inner_step(
+        inner, (grads, logits, applied), trace, skipped, logs = self._inner_step(
             state.meta.params, state.inner, state.trace, state.skipped, trajectory, count, baseline
         )
         tape = state.tape
         if self._self_tuned:
-            entry = TapeEntry(state.inner, grads, trajectory, count, logs.pop("applied"), stream_return, baseline)
+            entry = TapeEntry(state.inner, grads, logits, trajectory, count, applied, stream_return, baseline)
             tape = (*tape, entry)
-        else:
-            del logs["applied"]
         state = state._replace(
             inner=inner,
             tape=tape,
@@ -218,15 +217,15 @@ class Learner:
             )
         else:
             new, grads, (loss, output, logs) = self._inner(meta_params, inner, trajectory, count)
-        del output
         bad = nonfinite_leaves(grads)
         applied = ~jnp.any(bad)
         skipped = skipped._replace(
             inner=skipped.inner + ~applied, inner_run=jnp.where(applied, 0, skipped.inner_run + 1)
         )
         metrics = {f"loss/{name}": value for name, value in logs.items()}
-        metrics |= {"loss/total": loss, "loss/grad_norm": optax.tree.norm(grads), "applied": applied}
-        return select(applied, new, inner), grads, trace, skipped, metrics | {"skipped/leaves": bad}
+        metrics |= {"loss/total": loss, "loss/grad_norm": optax.tree.norm(grads)}
+        metrics["skipped/leaves"] = bad
+        return select(applied, new, inner), (grads, output.logits, applied), trace, skipped, metrics
 
     def _meta_step(self, meta: MetaState, gradient: MetaParams, skipped: Skipped) -> tuple[MetaState, Skipped]:
         """One step of η, or none where the meta-gradient is not finite."""

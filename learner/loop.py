@@ -163,7 +163,8 @@ class Loop:
         means = {name: float(np.mean([u[name] for u in updates if name in u])) for name in sorted(names)}
         rate = (progress.agent_steps - at_line.agent_steps) / (progress.wall_seconds - at_line.wall_seconds)
         self._write(
-            {
+            statistics
+            | {
                 "inner_updates": state.inner_updates,
                 "meta_updates": state.meta_updates,
                 "agent_steps": progress.agent_steps,
@@ -173,7 +174,6 @@ class Loop:
                 "skipped/inner": int(skipped.inner),
                 "skipped/meta": int(skipped.meta),
             }
-            | statistics
             | {f"meta/{name}": float(value) for name, value in meta_values.items()}
             | {f"meta_grad/{name}": math.nan for name in DIAGNOSTICS}
             | means

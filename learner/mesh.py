@@ -1,6 +1,6 @@
 """Which devices the learner uses, and how a batch lies over them."""
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
@@ -35,6 +35,6 @@ class Mesh:
         shardings = Trajectory(**second | {"core_state": core, "params_version": self._leading})
         return jax.device_put(trajectory, shardings)
 
-    def shard_streams(self, array: Array) -> Array:
-        """[B, ...], split over its streams."""
-        return jax.device_put(array, self._leading)
+    def shard_streams(self, array: Array, axis: Literal[0, 1] = 0) -> Array:
+        """[B, ...], or with axis 1 [T, B, ...], split over its streams."""
+        return jax.device_put(array, (self._leading, self._second)[axis])

@@ -15,6 +15,7 @@ class TapeEntry(NamedTuple):
 
     state: InnerState  # θ^j and the optimiser's state before the update
     grads: Params  # gradient of the inner loss there
+    logits: Array  # [T+1, B, A] of the policy there, on D^j
     trajectory: Trajectory  # D^j
     count: Array  # scalar int32, inner updates before this one: the version of θ^j
     applied: Array  # scalar bool, False where a non-finite gradient was skipped: Ψ was the identity

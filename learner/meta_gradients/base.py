@@ -17,11 +17,15 @@ class Estimate(NamedTuple):
     diagnostics: dict[str, Array]
 
 
+def anchor_logits(agent: Agent, anchor_params: Params, trajectory: Trajectory) -> Array | None:
+    """[T+1, B, A] of the policy at the window's start, None where the agent's outer loss has no use for it."""
+    return agent.unroll(anchor_params, trajectory).logits if agent.uses_anchor else None
+
+
 def outer_loss(
-    agent: Agent, params: Params, trajectory: Trajectory, anchor_params: Params
+    agent: Agent, params: Params, trajectory: Trajectory, anchor: Array | None
 ) -> tuple[Array, dict[str, Array]]:
-    """[B] the window's score at `params` on `trajectory`; the anchor policy is the one at the window's start."""
-    anchor = agent.unroll(anchor_params, trajectory).logits if agent.uses_anchor else None
+    """[B] the window's score at `params` on `trajectory`, and its parts; `anchor` from `anchor_logits`."""
     return agent.outer_loss(agent.unroll(params, trajectory), trajectory, anchor)
 
 

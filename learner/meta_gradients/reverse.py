@@ -32,6 +32,7 @@ class ReverseMetaGradient:
         self._apart = diagnostics and correction.coefficient > 0
         self._weights = outer_weights(objective, window)
         self._coefficients = jax.jit(lambda g, b: score_coefficients(g, b, self._weights, correction))
+        self._anchor_logits = jax.jit(lambda params, t: base.anchor_logits(update.agent, params, t))
         self._outer_gradient = jax.jit(self._outer_gradient)
         self._score_gradient = jax.jit(self._score_gradient)
         self._pull_back = jax.jit(self._pull_back, static_argnames="first")
@@ -51,10 +52,10 @@ class ReverseMetaGradient:
         Returns:
           The estimate, and the outer loss's parts at θ^K.
         """
-        window, anchor = len(tape), tape[0].state.params
+        window = len(tape)
         entries = [*tape, last]
         scored = tape[-1].trajectory if self._objective == "same" else last.trajectory
-        gradient, logs = self._outer_gradient(final.params, scored, anchor, self._weights[window])
+        gradient, logs = self._outer_gradient(final.params, scored, self._anchor(tape, scored), self._weights[window])
         adjoint = self._start(gradient, final)
         if self._correction.coefficient:
             returns = jnp.stack([entry.stream_return for entry in entries])
@@ -68,6 +69,7 @@ class ReverseMetaGradient:
                 break
             params = tape[j].state.params
             if self._weights[j]:
+                anchor = self._anchor(tape, tape[j].trajectory)
                 gradient, _ = self._outer_gradient(params, tape[j].trajectory, anchor, self._weights[j])
                 adjoint = self._add(adjoint, gradient, 0)
             if self._correction.coefficient:
@@ -84,9 +86,15 @@ class ReverseMetaGradient:
     def _add(self, adjoint: InnerState, gradient: Params, part: int) -> InnerState:
         return adjoint._replace(params=jax.tree.map(lambda a, g: a.at[part].add(g), adjoint.params, gradient))
 
-    def _outer_gradient(self, params, trajectory, anchor_params, weight) -> tuple[Params, dict[str, Array]]:
+    def _anchor(self, tape: Sequence[TapeEntry], trajectory: Trajectory) -> Array | None:
+        """The policy at the window's start on `trajectory`; for the window's first batch the inner update had it."""
+        if trajectory is tape[0].trajectory:
+            return tape[0].logits
+        return self._anchor_logits(tape[0].state.params, trajectory)
+
+    def _outer_gradient(self, params, trajectory, anchor, weight) -> tuple[Params, dict[str, Array]]:
         def loss(params):
-            per_stream, logs = base.outer_loss(self._update.agent, params, trajectory, anchor_params)
+            per_stream, logs = base.outer_loss(self._update.agent, params, trajectory, anchor)
             return weight * jnp.mean(per_stream), logs
 
         return jax.grad(loss, has_aux=True)(params)
@@ -140,4 +148,4 @@ class ReverseMetaGradient:
 
 def last_entry(trajectory: Trajectory, stream_return: Array, baseline: Array) -> TapeEntry:
     """A tape entry for a batch that no update has used yet: what the sweep reads of the window's last batch."""
-    return TapeEntry(None, None, trajectory, None, None, stream_return, baseline)
+    return TapeEntry(None, None, None, trajectory, None, None, stream_return, baseline)

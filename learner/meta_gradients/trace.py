@@ -96,9 +96,11 @@ class TraceMetaGradient:
     ) -> tuple[TraceState, dict[str, Array]]:
         """Adds weight · (zᵀ∂outer/∂θ - λ (R̄ q - q_b)) at one batch, before the update that uses the batch."""
 
+        anchor = base.anchor_logits(self._update.agent, anchor_params, trajectory)
+
         def along(sensitivity):
             def loss(params):
-                return base.outer_loss(self._update.agent, params, trajectory, anchor_params)
+                return base.outer_loss(self._update.agent, params, trajectory, anchor)
 
             _, tangent, logs = jax.jvp(loss, (params,), (sensitivity,), has_aux=True)
             return tangent, logs

@@ -33,7 +33,8 @@ def unrolled_objective(meta, agent, update, trajectories, objective, correction)
     total = 0.0
     for k in range(1, window + 1):
         scored = trajectories[k - 1] if objective == "same" else trajectories[k]
-        total += weights[k] * jnp.mean(base.outer_loss(agent, states[k].params, scored, states[0].params)[0])
+        anchor = base.anchor_logits(agent, states[0].params, scored)
+        total += weights[k] * jnp.mean(base.outer_loss(agent, states[k].params, scored, anchor)[0])
     if correction.coefficient:
         returns = jnp.stack([agent.stream_return(t) for t in trajectories])
         baselines = [returns[0].mean()]
