@@ -4,6 +4,7 @@ Most of the suite's time is compilation, much of it of the same programs: they a
 """
 
 import os
+import shutil
 import tempfile
 
 import pytest
@@ -11,8 +12,16 @@ import pytest
 from actors.config import RayConfig
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="onelife-tests-"))
+# One place for pytest-xdist's workers, named by their controller.
+_CONTROLLER = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+_CACHE = os.path.join(tempfile.gettempdir(), f"onelife-tests-{_CONTROLLER}")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput"):  # the controller's, the last to end
+        shutil.rmtree(_CACHE, ignore_errors=True)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
