@@ -135,18 +135,11 @@ def _restore(run_dir: Path, config: ExperimentConfig) -> tuple[int, Any, int, An
     import jax
 
     from actors.environments.make import environment_spec
-    from agents.make import make_agent
     from learner.checkpoint import Checkpointer, CheckpointError, rebuild
+    from scripts.train import make_agent_from
 
     spec = environment_spec(config.game, config.environment)
-    agent = make_agent(
-        config.agent,
-        spec,
-        network=config.network,
-        inner=config.inner,
-        outer=config.outer,
-        meta_init=config.meta_init,
-    )
+    agent = make_agent_from(config)(spec)
     checkpointer = Checkpointer(run_dir / CHECKPOINTS)
     found = checkpointer.restore()
     if found is None:
