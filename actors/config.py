@@ -12,6 +12,8 @@ class EnvironmentConfig:
     """Atari: emulator frames after which an episode is truncated (108,000 are 30 minutes)."""
     threads: int = 0
     """EnvPool's threads in each actor; 0: collapsed, the cores shared among the actors; ray, ray.cpus_per_actor."""
+    catch_runs: int = 1
+    """catch: balls in an episode; the rewards of all of them come with the last one."""
     switch_steps: int = 100_000
     """two_colors: agent steps of a stream after which the two objects swap their rewards."""
 

@@ -1,7 +1,9 @@
-"""Settings of the agent: its network, its losses, and where its self-tuned parameters start."""
+"""Settings of the agent: its network, its losses, and what it tunes itself, how, and from where."""
 
 import dataclasses
 from typing import Literal
+
+Hyperparameter = Literal["gamma", "trace_lambda", "alpha", "policy_weight", "value_weight", "entropy_weight"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +38,8 @@ class InnerLossConfig:
     """Rewards are clipped to [-x, x] inside the losses; 0 leaves them as they are. Logged returns are never clipped."""
     reduction: Literal["sum", "mean"] = "sum"
     """Over the batch's T·B transitions, for the inner and the outer loss: IMPALA's losses are sums."""
+    auxiliary_heads: int = 0
+    """Auxiliary policy and value heads, each with self-tuned parameters of its own: stacx only (STACX has 2)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +58,8 @@ class OuterLossConfig:
     """Weight g_e' of the entropy bonus."""
     kl_weight: float = 1.0
     """Weight g_kl' of KL(new policy || policy at the window's start, stopped)."""
+    separate_critic: bool = False
+    """Learn a second value head with the outer γ' and λ', for the outer loss alone (Bonnet et al. 2022)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,3 +78,39 @@ class MetaInitConfig:
     """Raw value weight; its bound is outer.value_weight."""
     entropy_weight: float = 4.6
     """Raw entropy weight; its bound is outer.entropy_weight."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SelfTunedConfig:
+    """Which hyperparameters of the inner loss are meta-parameters, and what each is a function of."""
+
+    parameters: tuple[Hyperparameter, ...] = ()
+    """Self-tuned hyperparameters; none named: the agent's own list."""
+    form: Literal["scalar", "state", "history"] = "scalar"
+    """scalar: one number each; state: a small network of the torso's features; history: one of past mean rewards."""
+    hidden: tuple[int, ...] = (32,)
+    """Widths of that network's hidden layers; no effect on scalars."""
+    history: int = 10
+    """How many batches' mean rewards the form history reads (BMG on Two Colors: 10)."""
+    entropy_bound: float = 0.0
+    """Upper bound of a self-tuned entropy weight; 0: outer.entropy_weight, as in STAC."""
+
+
+@dataclasses.dataclass(frozen=True)
+class IntrinsicConfig:
+    """The learned intrinsic reward (lirpg)."""
+
+    weight: float = 0.01
+    """Weight β of the intrinsic reward, which is in (-1, 1), beside the environment's (LIRPG: 0.01)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AgentSettings:
+    """Everything that makes an agent of a name and an environment."""
+
+    network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
+    inner: InnerLossConfig = dataclasses.field(default_factory=InnerLossConfig)
+    outer: OuterLossConfig = dataclasses.field(default_factory=OuterLossConfig)
+    meta_init: MetaInitConfig = dataclasses.field(default_factory=MetaInitConfig)
+    self_tuned: SelfTunedConfig = dataclasses.field(default_factory=SelfTunedConfig)
+    intrinsic: IntrinsicConfig = dataclasses.field(default_factory=IntrinsicConfig)

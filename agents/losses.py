@@ -43,6 +43,7 @@ def actor_critic_loss(
     *,
     rho_clip: float,
     reward_clip: float,
+    extra_reward: Array = 0.0,
 ) -> tuple[Array, dict[str, Array]]:
     """The loss of IMPALA and STAC (Zahavy et al. 2020, Eq. 3): g_p L_policy + g_v L_value - g_e H.
 
@@ -50,11 +51,12 @@ def actor_critic_loss(
     weights. Values inside targets, importance ratios and behaviour logits are constants.
 
     Args:
-      hyperparameters: the six `HYPERPARAMETERS`, each a scalar or one a stream, [B].
+      hyperparameters: the six `HYPERPARAMETERS`, each a scalar, one a stream, [B], or one a transition, [T, B].
       output: logits [T+1, B, A] and value [T+1, B] at the parameters being scored.
       trajectory: T transitions of B streams.
       rho_clip: ρ-bar of V-trace.
       reward_clip: rewards are clipped to [-x, x]; 0 for not.
+      extra_reward: [T, B] added to the clipped rewards; differentiable through the targets.
 
     Returns:
       [B] the loss of each stream, a mean over its T transitions (reset transitions count as zero), and the parts.
@@ -67,7 +69,7 @@ def actor_critic_loss(
     rho = jnp.where(real, jnp.exp(log_ratio), 0.0).astype(value.dtype)
     targets = leaky_vtrace(
         value,
-        clip_reward(trajectory.reward, reward_clip).astype(value.dtype),
+        clip_reward(trajectory.reward, reward_clip).astype(value.dtype) + extra_reward,
         hyperparameters["gamma"] * trajectory.discount.astype(value.dtype),
         rho,
         trace_lambda=hyperparameters["trace_lambda"],
@@ -87,9 +89,13 @@ def actor_critic_loss(
     return jnp.mean(loss, axis=0), logs
 
 
+def mean_kl(first: Array, second: Array, trajectory: Trajectory) -> Array:
+    """[B]: mean over time of KL(p || q) of the policies with logits `first` and `second`, [T+1, B, A] each."""
+    log_p, log_q = jax.nn.log_softmax(first[:-1]), jax.nn.log_softmax(second[:-1])
+    kl = jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+    return jnp.mean(jnp.where(real_transitions(trajectory.step_type), kl, 0.0), axis=0)
+
+
 def kl_to_anchor(output: NetworkOutput, anchor_logits: Array, trajectory: Trajectory) -> Array:
     """[B]: mean over time of KL(π || π_anchor), the anchor stopped (Zahavy et al. 2020, Eq. 5: new policy first)."""
-    log_policy = jax.nn.log_softmax(output.logits[:-1])
-    log_anchor = jax.nn.log_softmax(jax.lax.stop_gradient(anchor_logits[:-1]))
-    kl = jnp.sum(jnp.exp(log_policy) * (log_policy - log_anchor), axis=-1)
-    return jnp.mean(jnp.where(real_transitions(trajectory.step_type), kl, 0.0), axis=0)
+    return mean_kl(output.logits, jax.lax.stop_gradient(anchor_logits), trajectory)

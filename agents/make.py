@@ -1,22 +1,21 @@
-"""Agents by name: the only place with names."""
+"""Agents by name. A file of this folder with a function `agent(spec, settings)` is an agent, by the file's name."""
 
-from agents import impala, mgrl, stac
-from agents.actor_critic import actor_critic
-from agents.config import InnerLossConfig, MetaInitConfig, NetworkConfig, OuterLossConfig
-from agents.networks import make_network
+import functools
+import importlib
+import re
+from pathlib import Path
+
+from agents.config import AgentSettings
 from agents.types import Agent, EnvironmentSpec
 
-SELF_TUNED = {"impala": impala.self_tuned, "mgrl": mgrl.self_tuned, "stac": stac.self_tuned}
+
+@functools.cache
+def agent_names() -> tuple[str, ...]:
+    """Every agent's name. The files are read, not imported: this is asked before anything heavy is."""
+    files = Path(__file__).parent.glob("*.py")
+    return tuple(sorted(f.stem for f in files if re.search(r"^def agent\(", f.read_text(), re.MULTILINE)))
 
 
-def make_agent(
-    name: str,
-    spec: EnvironmentSpec,
-    *,
-    network: NetworkConfig,
-    inner: InnerLossConfig,
-    outer: OuterLossConfig,
-    meta_init: MetaInitConfig,
-) -> Agent:
+def make_agent(name: str, spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
     """The agent called `name` for environments like `spec`."""
-    return actor_critic(make_network(network, spec), inner, outer, SELF_TUNED[name](outer, meta_init))
+    return importlib.import_module(f"agents.{name}").agent(spec, settings)

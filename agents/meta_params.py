@@ -1,27 +1,89 @@
-"""Meta-parameters η: names, bounds, bijectors and starting values."""
+"""Meta-parameters η that are hyperparameters of a loss: names, bounds, bijectors, starting values and forms.
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+value = bound · sigmoid(raw) (Zahavy et al. 2020, Section 3.1). In the form "scalar" raw is a number. In the others it
+is what a small network says, of the torso's features at each time ("state", STAC's appendix) or of the mean rewards of
+the last batches ("history", Flennerhag et al. 2021, Two Colors). The network's last layer starts at zero weights and at
+the scalar's starting value as bias, so that every form starts as the scalar does.
+"""
 
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from agents.types import Array
+from agents.config import SelfTunedConfig
+from agents.types import Array, MetaParams, NetworkOutput, Trajectory, real_transitions
+
+# These multiply what follows a transition, so a state's value is taken where the transition ends.
+_OF_NEXT_STATE = ("gamma",)
 
 
 class MetaParameter(NamedTuple):
-    """One self-tuned scalar: value = bound · sigmoid(raw) (Zahavy et al. 2020, Section 3.1)."""
+    """One self-tuned hyperparameter."""
 
     name: str
     bound: float
     raw_init: float
 
 
-def init(specs: Sequence[MetaParameter]) -> dict[str, Array]:
-    """Raw starting values by name, scalars."""
-    return {spec.name: jnp.asarray(spec.raw_init, float) for spec in specs}
+class MetaParameters:
+    """The self-tuned hyperparameters of an agent, all of one form."""
 
+    def __init__(self, parameters: Sequence[MetaParameter], config: SelfTunedConfig, num_features: int):
+        """`num_features`: F of the network's features; read by the form "state" only."""
+        self._parameters = tuple(parameters)
+        self._form = config.form if parameters else "scalar"
+        self._history = config.history
+        self._inputs = {"scalar": 0, "state": num_features, "history": config.history}[self._form]
+        self._network = hk.without_apply_rng(hk.transform(lambda x: self._raw(x, config.hidden)))
 
-def values(specs: Sequence[MetaParameter], raw: Mapping[str, Array]) -> dict[str, Array]:
-    """Raw values -> values in their own units, of the same shapes."""
-    return {spec.name: spec.bound * jax.nn.sigmoid(raw[spec.name]) for spec in specs}
+    def _raw(self, x: Array, hidden: Sequence[int]) -> Array:
+        """[..., inputs] -> [..., number of parameters]."""
+        start = jnp.asarray([parameter.raw_init for parameter in self._parameters], x.dtype)
+        x = hk.nets.MLP(hidden, activate_final=True, name="meta")(x)
+        w = hk.get_parameter("w", (x.shape[-1], len(self._parameters)), x.dtype, jnp.zeros)
+        return x @ w + hk.get_parameter("b", start.shape, x.dtype, lambda shape, dtype: start)
+
+    def init(self, key: Array) -> MetaParams:
+        """Raw starting values: {name: scalar}, or the network's parameters."""
+        if self._form == "scalar":
+            return {p.name: jnp.asarray(p.raw_init, float) for p in self._parameters}
+        return self._network.init(key, jnp.zeros(self._inputs))
+
+    def scalars(self, raw: MetaParams) -> dict[str, Array]:
+        """Values by name, of the raw parameters' shapes; none where they depend on more than η."""
+        if self._form != "scalar":
+            return {}
+        return {p.name: p.bound * jax.nn.sigmoid(raw[p.name]) for p in self._parameters}
+
+    def values(self, raw: MetaParams, output: NetworkOutput, trajectory: Trajectory) -> dict[str, Array]:
+        """Values by name: of the raw parameters' shapes (scalar), [T, B] (state), or scalars (history).
+
+        What the form "state" reads of θ is stopped: θ does not learn to please its own loss.
+        """
+        if self._form == "scalar":
+            return self.scalars(raw)
+        x = jax.lax.stop_gradient(output.features) if self._form == "state" else trajectory.context
+        all_raw = self._network.apply(raw, x.astype(jax.tree.leaves(raw)[0].dtype))
+        values = {p.name: p.bound * jax.nn.sigmoid(all_raw[..., i]) for i, p in enumerate(self._parameters)}
+        if self._form == "state":
+            values = {name: v[1:] if name.startswith(_OF_NEXT_STATE) else v[:-1] for name, v in values.items()}
+        return values
+
+    def logs(self, values: dict[str, Array]) -> dict[str, Array]:
+        """The batch's means of values that are no constants of η."""
+        return {} if self._form == "scalar" else {f"meta/{name}": jnp.mean(value) for name, value in values.items()}
+
+    def init_context(self) -> Any:
+        """[history] mean rewards of past batches, oldest first; () where nothing reads them."""
+        return jnp.zeros(self._history) if self._form == "history" else ()
+
+    def next_context(self, context: Any, trajectory: Trajectory) -> Any:
+        """The context with this batch's mean reward a real transition."""
+        if self._form != "history":
+            return context
+        real = real_transitions(trajectory.step_type)
+        mean = jnp.sum(trajectory.reward * real) / jnp.maximum(jnp.sum(real), 1)
+        return jnp.append(context[1:], mean.astype(context.dtype))

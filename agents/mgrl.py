@@ -1,12 +1,12 @@
 """MGRL (Xu, van Hasselt and Silver 2018): the discount γ and the trace λ are self-tuned."""
 
-from agents.config import MetaInitConfig, OuterLossConfig
-from agents.meta_params import MetaParameter
+from agents.actor_critic import actor_critic
+from agents.config import AgentSettings
+from agents.types import Agent, EnvironmentSpec
+
+SELF_TUNED = ("gamma", "trace_lambda")
 
 
-def self_tuned(outer: OuterLossConfig, start: MetaInitConfig) -> tuple[MetaParameter, ...]:
-    del outer
-    return (
-        MetaParameter("gamma", bound=1.0, raw_init=start.gamma),
-        MetaParameter("trace_lambda", bound=1.0, raw_init=start.trace_lambda),
-    )
+def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
+    """η: γ and λ, as sigmoids; inner and outer loss are the actor-critic's."""
+    return actor_critic(spec, settings, SELF_TUNED)

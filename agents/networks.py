@@ -5,7 +5,7 @@ Weights start as in Sonnet (and so IMPALA): normal of deviation 1/sqrt(fan-in), 
 
 import difflib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, get_args, get_type_hints
 
 import haiku as hk
@@ -25,7 +25,7 @@ _PLAIN_CNNS = {
     "nature": (((32, 8, 4), (64, 4, 2), (64, 3, 1)), 512),  # Mnih et al. 2015, Methods
     "impala_shallow": (((16, 8, 4), (32, 4, 2)), 256),  # Espeholt et al. 2018, Figure 3 left
 }
-_DEEP_CHANNELS = (16, 32, 32)  # Espeholt et al. 2018, Figure 3 right
+_DEEP_CHANNELS, _DEEP_WIDTH = (16, 32, 32), 256  # Espeholt et al. 2018, Figure 3 right
 
 
 class Network(NamedTuple):
@@ -37,8 +37,10 @@ class Network(NamedTuple):
     unroll: Callable[[Params, Trajectory], NetworkOutput]  # -> logits [T+1, B, A], value [T+1, B]
 
 
-def make_network(config: NetworkConfig, spec: EnvironmentSpec) -> Network:
+def make_network(config: NetworkConfig, spec: EnvironmentSpec, heads: Mapping[str, int] | None = None) -> Network:
     """The network of `config` for the observations and actions of `spec`.
+
+    `heads` names further linear heads on the torso, with their widths. They do not change how the others start.
 
     Observations of type uint8 are scaled by 1/255 inside. All computation is in the parameters' type. A stack of
     frames is rebuilt inside `unroll` (see `frames.stack_frames`); `step` takes it as the environment gives it.
@@ -60,7 +62,9 @@ def make_network(config: NetworkConfig, spec: EnvironmentSpec) -> Network:
             features = features.reshape((-1, config.lstm))
         logits = hk.Linear(spec.num_actions, name="policy")(features)
         value = hk.Linear(1, name="value")(features)
-        return NetworkOutput(logits.reshape((*time_batch, -1)), value.reshape(time_batch)), core_state
+        further = {name: hk.Linear(width, name=name)(features) for name, width in (heads or {}).items()}
+        logits, features, further = jax.tree.map(lambda x: x.reshape((*time_batch, -1)), (logits, features, further))
+        return NetworkOutput(logits, value.reshape(time_batch), features, further or ()), core_state
 
     network = hk.without_apply_rng(hk.transform(forward))
 
@@ -83,12 +87,38 @@ def make_network(config: NetworkConfig, spec: EnvironmentSpec) -> Network:
         return jax.tree.map(lambda x: x[0], output), core_state
 
     def unroll(params, trajectory):
-        observation = trajectory.observation
-        if spec.frame_stack > 1:
-            observation = stack_frames(observation, trajectory.step_type, spec.frame_stack)
-        return apply(params, observation, trajectory.step_type, trajectory.core_state)[0]
+        return apply(params, _observation(spec, trajectory), trajectory.step_type, trajectory.core_state)[0]
 
     return Network(init, initial_state, step, unroll)
+
+
+def make_function(
+    config: NetworkConfig, spec: EnvironmentSpec, width: int
+) -> tuple[Callable[[Array], Params], Callable[[Params, Trajectory], Array]]:
+    """A function of single observations, with the torso of `config`: (key) -> params, and -> [T+1, B, width]."""
+    check_network(config, spec)
+
+    def forward(dtype: np.dtype, observation: Array) -> Array:
+        flat = observation.reshape((-1, *spec.observation_shape))
+        x = hk.Linear(width, name="out")(_torso(config, flat, dtype))
+        return x.reshape((*observation.shape[: -len(spec.observation_shape)], width))
+
+    function = hk.without_apply_rng(hk.transform(forward))
+
+    def init(key: Array) -> Params:
+        return function.init(key, jnp.float32, jnp.zeros((1, 1, *spec.observation_shape), spec.observation_dtype))
+
+    def unroll(params: Params, trajectory: Trajectory) -> Array:
+        return function.apply(params, jax.tree.leaves(params)[0].dtype, _observation(spec, trajectory))
+
+    return init, unroll
+
+
+def _observation(spec: EnvironmentSpec, trajectory: Trajectory) -> Array:
+    """[T+1, B, ...] what the agent saw."""
+    if spec.frame_stack == 1:
+        return trajectory.observation
+    return stack_frames(trajectory.observation, trajectory.step_type, spec.frame_stack)
 
 
 def check_network(config: NetworkConfig, spec: EnvironmentSpec) -> None:
@@ -112,6 +142,15 @@ def check_network(config: NetworkConfig, spec: EnvironmentSpec) -> None:
         )
 
 
+def num_features(config: NetworkConfig, spec: EnvironmentSpec) -> int:
+    """F: how many features the heads read."""
+    if config.lstm:
+        return config.lstm
+    if config.torso == "mlp":
+        return config.hidden[-1] if config.hidden else math.prod(spec.observation_shape)
+    return _PLAIN_CNNS[config.torso][1] if config.torso in _PLAIN_CNNS else _DEEP_WIDTH
+
+
 def _smallest_image(torso: str) -> int:
     """The side of the smallest image that leaves one pixel behind the last convolution."""
     side = 1
@@ -128,7 +167,7 @@ def _torso(config: NetworkConfig, observation: Array, dtype: np.dtype) -> Array:
         return hk.nets.MLP(config.hidden, activate_final=True, name="mlp")(x)
     x = jnp.moveaxis(observation, 1, -1)
     if config.torso == "impala_deep":
-        x, width = _residual_cnn(x, scale, dtype), 256
+        x, width = _residual_cnn(x, scale, dtype), _DEEP_WIDTH
     else:
         layers, width = _PLAIN_CNNS[config.torso]
         for index, (channels, kernel, stride) in enumerate(layers):

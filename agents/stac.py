@@ -3,16 +3,14 @@
 γ, λ and leaky V-trace's α are sigmoids; each loss weight is its outer weight times a sigmoid (their Section 3.1).
 """
 
-from agents.config import MetaInitConfig, OuterLossConfig
-from agents.meta_params import MetaParameter
+from agents.actor_critic import actor_critic
+from agents.config import AgentSettings
+from agents.losses import HYPERPARAMETERS
+from agents.types import Agent, EnvironmentSpec
+
+SELF_TUNED = HYPERPARAMETERS
 
 
-def self_tuned(outer: OuterLossConfig, start: MetaInitConfig) -> tuple[MetaParameter, ...]:
-    return (
-        MetaParameter("gamma", bound=1.0, raw_init=start.gamma),
-        MetaParameter("trace_lambda", bound=1.0, raw_init=start.trace_lambda),
-        MetaParameter("alpha", bound=1.0, raw_init=start.alpha),
-        MetaParameter("policy_weight", bound=outer.policy_weight, raw_init=start.policy_weight),
-        MetaParameter("value_weight", bound=outer.value_weight, raw_init=start.value_weight),
-        MetaParameter("entropy_weight", bound=outer.entropy_weight, raw_init=start.entropy_weight),
-    )
+def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
+    """η: γ, λ, α and the three loss weights; the outer loss adds a KL to the policy at the window's start."""
+    return actor_critic(spec, settings, SELF_TUNED)

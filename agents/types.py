@@ -33,6 +33,9 @@ class Trajectory(NamedTuple):
     discount: Array  # [T, B] float32, the environment's: 0 at termination, 1 elsewhere (at truncation too)
     core_state: CoreState  # [B, ...] before observation[0]
     params_version: Array  # [B] int32, the version that took the stream's actions
+    # What the learning rule may know of the lifetime up to and with this batch, the same for all streams (see
+    # `Agent.next_context`). The learner puts it here; actors leave it empty.
+    context: Any = ()
 
 
 def real_transitions(step_type: Array) -> Array:
@@ -75,10 +78,12 @@ class EnvironmentSpec(NamedTuple):
 
 
 class NetworkOutput(NamedTuple):
-    """Policy logits [..., A] and state value [...]."""
+    """What a network says of each observation; `[...]` is [B], or [T+1, B]."""
 
-    logits: Array
-    value: Array
+    logits: Array  # [..., A]
+    value: Array  # [...]
+    features: Array = ()  # [..., F] what all heads read
+    heads: Any = ()  # {name: [..., width]} the further heads that an agent asked for; () where it asked for none
 
 
 class Agent(NamedTuple):
@@ -92,9 +97,13 @@ class Agent(NamedTuple):
     initial_state: Callable[..., CoreState]  # (batch size) -> core_state
     step: Callable[..., tuple[NetworkOutput, CoreState]]  # (params, observation [B, ...], step_type [B], core_state)
     unroll: Callable[..., NetworkOutput]  # (params, trajectory) -> logits [T+1, B, A], value [T+1, B]
-    init_meta: Callable[[], MetaParams]  # () -> raw meta-parameters at their initial values; {} for none
+    init_meta: Callable[[Array], MetaParams]  # (key) -> raw meta-parameters at their initial values; {} for none
     meta_values: Callable[[MetaParams], dict[str, Array]]  # raw -> name: value in its own units, for logs
-    inner_loss: Callable[..., tuple[Array, dict[str, Array]]]  # (meta_params, output, trajectory) -> [B], logs
+    # (meta_params, output, trajectory) -> [B], logs. A log named "meta/x" is the batch's mean of a meta-parameter x
+    # that is no constant; the others are parts of the loss.
+    inner_loss: Callable[..., tuple[Array, dict[str, Array]]]
     outer_loss: Callable[..., tuple[Array, dict[str, Array]]]  # (output, trajectory, anchor_logits) -> [B], logs
     uses_anchor: bool  # whether outer_loss reads anchor_logits [T+1, B, A], the policy at the window's start
     stream_return: Callable[..., Array]  # (trajectory) -> [B] what outer_loss stands for, with the opposite sign
+    init_context: Callable[[], Any] = tuple  # () -> the context of a life that has seen no batch
+    next_context: Callable[..., Any] = lambda context, trajectory: context  # (context, trajectory) -> with this batch

@@ -4,10 +4,25 @@ import dataclasses
 from typing import Any, Literal
 
 from actors.config import ActorPoolConfig, EnvironmentConfig, RayConfig
-from agents.config import InnerLossConfig, MetaInitConfig, NetworkConfig, OuterLossConfig
+from agents.config import (
+    AgentSettings,
+    InnerLossConfig,
+    IntrinsicConfig,
+    MetaInitConfig,
+    NetworkConfig,
+    OuterLossConfig,
+    SelfTunedConfig,
+)
 from configs.tree import ConfigError, is_tuple
 from configs.validate import canonical_game, validate
-from learner.config import CheckpointConfig, InnerOptimizerConfig, LogConfig, MetaGradientConfig, MetaOptimizerConfig
+from learner.config import (
+    BootstrapConfig,
+    CheckpointConfig,
+    InnerOptimizerConfig,
+    LogConfig,
+    MetaGradientConfig,
+    MetaOptimizerConfig,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +35,9 @@ class ExperimentConfig:
     """Stop after this many emulator frames (4 an agent step on Atari, 1 elsewhere)."""
     game: str = "atari:pong"
     """atari:NAME or NAME (snake or camel case; every game EnvPool ships), catch, two_colors."""
-    agent: Literal["impala", "mgrl", "stac"] = "stac"
-    """impala (nothing self-tuned), mgrl (γ and λ), stac (γ, λ, α and the loss weights)."""
+    agent: str = "stac"
+    """impala (nothing self-tuned), mgrl (γ and λ), stac (γ, λ, α and the loss weights), stacx (with auxiliary heads),
+    lirpg (a learned intrinsic reward)."""
     runtime: Literal["collapsed", "ray"] = "collapsed"
     """collapsed: actors are threads of this process; ray: actors are Ray processes."""
     actors: int = 1
@@ -42,9 +58,12 @@ class ExperimentConfig:
     inner: InnerLossConfig = dataclasses.field(default_factory=InnerLossConfig)
     outer: OuterLossConfig = dataclasses.field(default_factory=OuterLossConfig)
     meta_init: MetaInitConfig = dataclasses.field(default_factory=MetaInitConfig)
+    self_tuned: SelfTunedConfig = dataclasses.field(default_factory=SelfTunedConfig)
+    intrinsic: IntrinsicConfig = dataclasses.field(default_factory=IntrinsicConfig)
     optimizer: InnerOptimizerConfig = dataclasses.field(default_factory=InnerOptimizerConfig)
     meta_optimizer: MetaOptimizerConfig = dataclasses.field(default_factory=MetaOptimizerConfig)
     meta_gradient: MetaGradientConfig = dataclasses.field(default_factory=MetaGradientConfig)
+    bootstrap: BootstrapConfig = dataclasses.field(default_factory=BootstrapConfig)
     environment: EnvironmentConfig = dataclasses.field(default_factory=EnvironmentConfig)
     pool: ActorPoolConfig = dataclasses.field(default_factory=ActorPoolConfig)
     ray: RayConfig = dataclasses.field(default_factory=RayConfig)
@@ -54,6 +73,11 @@ class ExperimentConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "game", canonical_game(self.game))  # frozen from here on
         validate(self)
+
+
+def agent_settings(config: ExperimentConfig) -> AgentSettings:
+    """The groups of settings that make the agent."""
+    return AgentSettings(**{field.name: getattr(config, field.name) for field in dataclasses.fields(AgentSettings)})
 
 
 def to_json(config: ExperimentConfig) -> dict[str, Any]:

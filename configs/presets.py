@@ -7,10 +7,23 @@ Marks after a source: (S) stated by the paper or a text about it; (R) recalled o
 import dataclasses
 from collections.abc import Callable
 
-from agents.config import InnerLossConfig, NetworkConfig, OuterLossConfig
+from agents.config import (
+    InnerLossConfig,
+    IntrinsicConfig,
+    MetaInitConfig,
+    NetworkConfig,
+    OuterLossConfig,
+    SelfTunedConfig,
+)
 from configs.experiment import ExperimentConfig
 from configs.tree import check_choice
-from learner.config import InnerOptimizerConfig, LogConfig, MetaGradientConfig, MetaOptimizerConfig
+from learner.config import (
+    BootstrapConfig,
+    InnerOptimizerConfig,
+    LogConfig,
+    MetaGradientConfig,
+    MetaOptimizerConfig,
+)
 
 DEFAULT = "atari_stac"
 
@@ -79,6 +92,44 @@ def atari_stac() -> ExperimentConfig:
     )
 
 
+def atari_stacx() -> ExperimentConfig:
+    """STACX: STAC with two auxiliary heads, each with its own parameters. Source: Zahavy et al. 2020, Section 3.3."""
+    stac = atari_stac()
+    # Three heads in all (S), each with the same bounds and initial values (R).
+    return dataclasses.replace(stac, agent="stacx", inner=dataclasses.replace(stac.inner, auxiliary_heads=2))
+
+
+def atari_bmg() -> ExperimentConfig:
+    """BMG: STACX's parameters, tuned by matching a bootstrapped target. Source: Flennerhag et al. 2021, Atari."""
+    stacx = atari_stacx()
+    return dataclasses.replace(
+        stacx,
+        window=1,  # K = 1 (S)
+        outer=dataclasses.replace(stacx.outer, kl_weight=0.0),  # (O) the matching loss holds the policy already
+        meta_gradient=MetaGradientConfig(objective="bootstrap"),
+        bootstrap=BootstrapConfig(updates=4, match_policy=1.0),  # L up to 4, KL matching (S)
+    )
+
+
+def atari_lirpg() -> ExperimentConfig:
+    """LIRPG: a learned intrinsic reward beside the game's. Source: Zheng, Oh and Singh 2018, and their code."""
+    return dataclasses.replace(
+        atari_impala(),
+        agent="lirpg",
+        streams=16,  # (C)
+        unroll=5,  # (C)
+        # A2C's numbers (C): γ 0.99, value 0.5, entropy 0.01; means over the batch.
+        inner=InnerLossConfig(gamma=0.99, value_weight=0.5, entropy_weight=0.01, reduction="mean"),
+        # Policy gradient of the game's reward, its own critic at 0.1 (C); no entropy bonus, no KL (C)
+        outer=OuterLossConfig(gamma=0.99, value_weight=0.1, entropy_weight=0.0, kl_weight=0.0, separate_critic=True),
+        intrinsic=IntrinsicConfig(weight=0.01),  # (C)
+        meta_gradient=MetaGradientConfig(objective="same"),  # the same batch (C)
+        # RMSProp 7e-4, linearly to 0, decay 0.99, ε 1e-5, clip 0.5 (C)
+        optimizer=InnerOptimizerConfig(name="rmsprop", learning_rate=7e-4, decay=0.99, eps=1e-5, max_grad_norm=0.5),
+        meta_optimizer=MetaOptimizerConfig(name="rmsprop", learning_rate=7e-4, decay=0.99, eps=1e-5),  # (C)
+    )
+
+
 def smoke() -> ExperimentConfig:
     """STAC on Catch in under two minutes on two cores: a first look. Source: our own numbers, STAC's outer loss."""
     return dataclasses.replace(
@@ -110,8 +161,40 @@ def two_colors_stac() -> ExperimentConfig:
     )
 
 
+def two_colors_bmg() -> ExperimentConfig:
+    """BMG where rewards swap: an entropy weight that depends on past rewards. Source: Flennerhag et al. 2021."""
+    return dataclasses.replace(
+        two_colors_stac(),
+        window=7,  # K = 7 (C: a public replication)
+        self_tuned=SelfTunedConfig(
+            parameters=("entropy_weight",),  # (S)
+            form="history",  # a network of the last 10 mean rewards, with a sigmoid at its end (S)
+            history=10,
+            hidden=(32,),  # (C: the maze of Vuorio et al. 2022)
+            entropy_bound=1.0,
+        ),
+        meta_init=MetaInitConfig(entropy_weight=-2.2),  # (O) starts at 0.1
+        # Actor-critic on the environment's own reward (S); weights (O)
+        inner=InnerLossConfig(gamma=0.99, value_weight=0.5, reward_clip=0.0, reduction="mean"),
+        outer=OuterLossConfig(gamma=0.99, value_weight=0.5, entropy_weight=0.0, kl_weight=0.0),
+        meta_gradient=MetaGradientConfig(objective="bootstrap"),
+        bootstrap=BootstrapConfig(updates=9, match_policy=1.0),  # L = 9 (C), KL matching (S)
+    )
+
+
 PRESETS: dict[str, Callable[[], ExperimentConfig]] = {
-    make.__name__: make for make in (atari_stac, atari_mgrl, atari_impala, smoke, two_colors_stac)
+    make.__name__: make
+    for make in (
+        atari_stac,
+        atari_stacx,
+        atari_bmg,
+        atari_mgrl,
+        atari_lirpg,
+        atari_impala,
+        smoke,
+        two_colors_stac,
+        two_colors_bmg,
+    )
 }
 
 

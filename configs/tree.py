@@ -23,7 +23,7 @@ class Setting(NamedTuple):
     """One leaf of the settings tree."""
 
     path: str  # "network.lstm"
-    type: Any  # str, int, float, bool, tuple[int, ...] or a Literal of strings
+    type: Any  # str, int, float, bool, a Literal of strings, or tuple[x, ...] of int or such a Literal
     value: Any
 
     @property
@@ -94,6 +94,11 @@ def is_tuple(kind: Any) -> bool:
     return isinstance(kind, types.GenericAlias) and typing.get_origin(kind) is tuple
 
 
+def item_type(kind: Any) -> Any:
+    """The type of one word of a setting: the item's where it is a list."""
+    return typing.get_args(kind)[0] if is_tuple(kind) else kind
+
+
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """`; did you mean X?` for the nearest of `allowed`, or nothing where none is near."""
     by_lower = {name.lower(): name for name in allowed}
@@ -112,9 +117,9 @@ def check_type(setting: Setting) -> None:
     name, kind, value = setting.flag, setting.type, setting.value
     if is_tuple(kind):
         if not isinstance(value, tuple):
-            raise ConfigError(f"{name}: {value!r} is not a list of integers")
+            raise ConfigError(f"{name}: {value!r} is not a list")
         for item in value:
-            check_type(Setting(setting.path, int, item))
+            check_type(Setting(setting.path, item_type(kind), item))
     elif kind is bool:
         if not isinstance(value, bool):
             raise ConfigError(f"{name}: {value!r} is not True or False")

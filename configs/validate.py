@@ -3,11 +3,14 @@
 Nothing here needs an environment, a device or a heavy import, so that a mistake is told at once.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from actors.environments.make import JAX_GAMES, MAX_ACTORS, MAX_STREAMS, normalise_game
-from configs.tree import ConfigError, Setting, check_type, is_tuple, leaves
+from agents.config import Hyperparameter
+from agents.make import agent_names
+from configs.tree import ConfigError, Setting, check_choice, check_type, is_tuple, leaves
 
+ALL_HYPERPARAMETERS = get_args(Hyperparameter)
 IMAGE_TORSOS = ("nature", "impala_shallow", "impala_deep")
 
 
@@ -54,12 +57,17 @@ RANGES: dict[str, Range] = {
     "inner.entropy_weight": NOT_NEGATIVE,
     "inner.rho_clip": POSITIVE,
     "inner.reward_clip": NOT_NEGATIVE,
+    "inner.auxiliary_heads": NOT_NEGATIVE,
     "outer.gamma": UNIT,
     "outer.trace_lambda": UNIT,
     "outer.policy_weight": NOT_NEGATIVE,
     "outer.value_weight": NOT_NEGATIVE,
     "outer.entropy_weight": NOT_NEGATIVE,
     "outer.kl_weight": NOT_NEGATIVE,
+    "self_tuned.hidden": COUNT,
+    "self_tuned.history": COUNT,
+    "self_tuned.entropy_bound": NOT_NEGATIVE,
+    "intrinsic.weight": NOT_NEGATIVE,
     "optimizer.learning_rate": POSITIVE,
     "optimizer.max_grad_norm": NOT_NEGATIVE,
     "optimizer.decay": DECAY,
@@ -76,8 +84,13 @@ RANGES: dict[str, Range] = {
     "meta_optimizer.max_grad_norm": NOT_NEGATIVE,
     "meta_gradient.trace_decay": UNIT,
     "meta_gradient.baseline_decay": DECAY,
+    "bootstrap.updates": COUNT,
+    "bootstrap.match_policy": NOT_NEGATIVE,
+    "bootstrap.match_value": NOT_NEGATIVE,
+    "bootstrap.match_parameters": NOT_NEGATIVE,
     "environment.max_episode_frames": Range(4),  # one agent step
     "environment.threads": NOT_NEGATIVE,
+    "environment.catch_runs": COUNT,
     "environment.switch_steps": COUNT,
     "pool.max_lag": COUNT,
     "pool.start_seconds": POSITIVE,
@@ -114,9 +127,12 @@ def validate(config: Any) -> None:
     for setting in leaves(config):
         check_type(setting)
         _check_range(setting)
+    check_choice("--agent", config.agent, agent_names())
     _check_environment(config)
     _check_streams(config)
+    _check_self_tuned(config)
     _check_meta_gradient(config)
+    _check_correction(config)
 
 
 def check_devices(config: Any, num_devices: int) -> None:
@@ -172,18 +188,76 @@ def _check_meta_gradient(config: Any) -> None:
             f"--meta-gradient.trace-decay: {meta.trace_decay:g} has no effect with --meta-gradient.differentiation"
             " reverse; leave it at 1 or use trace"
         )
+    if meta.objective == "bootstrap":
+        if meta.differentiation == "trace":
+            raise ConfigError("--meta-gradient.objective: bootstrap needs --meta-gradient.differentiation reverse")
+        if not any((config.bootstrap.match_policy, config.bootstrap.match_value, config.bootstrap.match_parameters)):
+            raise ConfigError("--bootstrap.match-policy: 0 is not allowed where the other matching weights are 0, too")
+    elif config.bootstrap != type(config.bootstrap)():
+        default = {setting.path: setting.value for setting in leaves(type(config.bootstrap)(), "bootstrap.")}
+        changed = next(s for s in leaves(config.bootstrap, "bootstrap.") if s.value != default[s.path])
+        raise ConfigError(
+            f"{changed.flag}: {changed.value} has no effect with --meta-gradient.objective {meta.objective}"
+            "; use --meta-gradient.objective bootstrap"
+        )
+
+
+def _check_self_tuned(config: Any) -> None:
+    """What is self-tuned, and how."""
+    own = config.self_tuned
+    if (config.agent == "stacx") != (config.inner.auxiliary_heads > 0):
+        other = "use 2, as STACX does" if config.agent == "stacx" else "use 0, or --agent stacx"
+        raise ConfigError(
+            f"--inner.auxiliary-heads: {config.inner.auxiliary_heads} does not fit --agent {config.agent}; {other}"
+        )
+    if len(set(own.parameters)) < len(own.parameters):
+        raise ConfigError(f"--self-tuned.parameters: {' '.join(own.parameters)} names one of them twice")
+    if own.parameters and config.agent == "impala":
+        raise ConfigError(
+            f"--self-tuned.parameters: {' '.join(own.parameters)} have no effect with --agent impala, which tunes"
+            " nothing; use --agent stac"
+        )
+    tuned = own.parameters or (ALL_HYPERPARAMETERS if config.agent in ("stac", "stacx") else ())
     for weight in ("policy_weight", "value_weight"):
-        if config.agent == "stac" and getattr(config.outer, weight) == 0:
+        if weight in tuned and getattr(config.outer, weight) == 0:
             flag = weight.replace("_", "-")
-            raise ConfigError(
-                f"--outer.{flag}: 0 is not allowed with --agent stac, whose own weight it bounds: it would stay 0"
-            )
+            raise ConfigError(f"--outer.{flag}: 0 bounds the agent's own {flag}, which would stay 0; use more")
+    if config.agent == "lirpg" and not config.outer.separate_critic:
+        raise ConfigError(
+            "--outer.separate-critic: False is not allowed with --agent lirpg, whose inner critic learns the value of"
+            " the intrinsic reward, too; use True"
+        )
+    if config.agent == "lirpg" and config.meta_gradient.differentiation == "trace":
+        raise ConfigError(
+            "--meta-gradient.differentiation: trace is not allowed with --agent lirpg, whose reward is a network: too"
+            " many parameters; use reverse"
+        )
+    if own.form == "scalar":
+        return
+    if config.agent in ("impala", "lirpg") and not own.parameters:
+        raise ConfigError(
+            f"--self-tuned.form: {own.form} has no effect with --agent {config.agent} and no --self-tuned.parameters"
+        )
+    if config.meta_gradient.differentiation == "trace":
+        raise ConfigError(
+            f"--self-tuned.form: {own.form} is a network, too many parameters for --meta-gradient.differentiation"
+            " trace; use reverse"
+        )
+
+
+def _check_correction(config: Any) -> None:
+    meta = config.meta_gradient
     if config.correction == 0:
         return
     if config.agent == "impala":
         raise ConfigError(
             f"--correction: {config.correction:g} has no effect with --agent impala, which tunes nothing"
-            "; use 0, or --agent mgrl or stac"
+            "; use 0, or an agent that does, stac for one"
+        )
+    if meta.objective == "bootstrap":
+        raise ConfigError(
+            f"--correction: {config.correction:g} corrects for returns, which --meta-gradient.objective bootstrap"
+            " does not score by; use 0, or another objective"
         )
     if config.outer.policy_weight == 0:
         raise ConfigError(

@@ -46,8 +46,9 @@ class MetaOptimizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MetaGradientConfig:
-    objective: Literal["same", "next", "all"] = "same"
-    """What scores the window: the outer loss on the same batch (STAC), the next one (MGRL) or all of them (No DICE)."""
+    objective: Literal["same", "next", "all", "bootstrap"] = "same"
+    """What scores the window: the outer loss on the same batch (STAC), the next (MGRL) or all (No DICE); or a
+    bootstrapped target (BMG)."""
     differentiation: Literal["reverse", "trace"] = "reverse"
     """reverse: adjoint sweep over the window's tape; trace: forward sensitivities dθ/dη, never truncated."""
     trace_decay: float = 1.0
@@ -58,6 +59,20 @@ class MetaGradientConfig:
     """Sampling correction: decay of its baseline, a running mean return fixed before each batch is acted."""
     diagnostics: bool = True
     """Propagate the direct and the correction part apart, to log their norms and cosine (costs more where λ > 0)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BootstrapConfig:
+    """The bootstrapped objective; no effect on the others."""
+
+    updates: int = 1
+    """L: the target is L - 1 further inner updates and one step on the outer loss away; a window is K + L - 1."""
+    match_policy: float = 1.0
+    """Weight of KL(target's policy || policy) on the newest batch."""
+    match_value: float = 0.0
+    """Weight of half the squared difference of values on the newest batch."""
+    match_parameters: float = 0.0
+    """Weight of half the squared distance of the parameters."""
 
 
 @dataclasses.dataclass(frozen=True)

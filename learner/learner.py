@@ -10,7 +10,7 @@ import optax
 
 from agents.types import Agent, Array, MetaParams, Trajectory
 from learner.checkpoint import rebuild
-from learner.config import InnerOptimizerConfig, MetaGradientConfig, MetaOptimizerConfig
+from learner.config import BootstrapConfig, InnerOptimizerConfig, MetaGradientConfig, MetaOptimizerConfig
 from learner.inner_update import InnerState, InnerUpdate, nonfinite_leaves, select
 from learner.mesh import Mesh
 from learner.meta_gradients.reverse import ReverseMetaGradient, last_entry
@@ -43,6 +43,7 @@ class LearnerState(NamedTuple):
     tape: tuple[TapeEntry, ...]  # the open window, 0 to K entries
     trace: TraceState | None  # with differentiation "trace" only
     baseline: Array  # running mean return, NaN before the first batch
+    context: Any  # what the agent's rule knows of the life so far; () for most
     skipped: Skipped
     inner_updates: int
     meta_updates: int
@@ -64,17 +65,19 @@ class Learner:
         optimizer: InnerOptimizerConfig,
         meta_optimizer: MetaOptimizerConfig,
         meta_gradient: MetaGradientConfig,
+        bootstrap: BootstrapConfig,
         mesh: Mesh,
     ):
         """`total_updates`: inner updates in the whole life, for the learning rate. `lags`: what policy lags can be."""
         self._agent = agent
-        self._window = window
+        bootstraps = meta_gradient.objective == "bootstrap"
+        self._window = window + bootstrap.updates - 1 if bootstraps else window  # updates between two steps of η
         self._config = meta_gradient
         self._mesh = mesh
         self._streams = streams
         self._inner = InnerUpdate(agent, make_inner_optimizer(optimizer, total_updates))
         self._meta_optimizer = make_meta_optimizer(meta_optimizer)
-        self._self_tuned = bool(jax.tree.leaves(agent.init_meta()))
+        self._self_tuned = bool(jax.tree.leaves(jax.eval_shape(agent.init_meta, jax.random.key(0))))
         self._weights = outer_weights(meta_gradient.objective, window)
         correction_ = Correction(correction, correction_discount, meta_gradient.score_returns == "others", lags)
         self._trace = self._reverse = None
@@ -82,9 +85,9 @@ class Learner:
             self._trace = TraceMetaGradient(self._inner, correction_, meta_gradient.trace_decay)
         elif self._self_tuned:
             self._reverse = ReverseMetaGradient(
-                self._inner, meta_gradient.objective, window, correction_, meta_gradient.diagnostics
+                self._inner, meta_gradient.objective, window, correction_, meta_gradient.diagnostics, bootstrap
             )
-        self._returns = jax.jit(self._returns)
+        self._arrive = jax.jit(self._arrive)
         self._inner_step = jax.jit(self._inner_step)
         self._meta_step = jax.jit(self._meta_step)
         self.leaf_names = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(self._shapes())]
@@ -95,7 +98,7 @@ class Learner:
     def init(self, key: Array) -> LearnerState:
         """A new life."""
         params = self._agent.init(key)
-        meta_params = self._agent.init_meta()
+        meta_params = self._agent.init_meta(jax.random.fold_in(key, 1))
         inner = InnerState(params, self._inner.optimizer.init(params))
         zero = jnp.zeros((), jnp.int32)
         state = LearnerState(
@@ -104,6 +107,7 @@ class Learner:
             tape=(),
             trace=self._trace.init(meta_params, inner, self._streams) if self._trace else None,
             baseline=jnp.asarray(jnp.nan, float),
+            context=self._agent.init_context(),
             skipped=Skipped(zero, zero, zero, zero),
             inner_updates=0,
             meta_updates=0,
@@ -120,7 +124,11 @@ class Learner:
         core_state = self._agent.initial_state(self._streams)
         tape = []
         for entry in plain["tape"]:
-            core = rebuild(core_state, entry["trajectory"]["core_state"], "learner/tape/trajectory/core_state")
+            given, where = entry["trajectory"], "learner/tape/trajectory"
+            own = {
+                name: rebuild(shape, given[name], f"{where}/{name}")
+                for name, shape in (("core_state", core_state), ("context", new.context))
+            }
             # Everything lies where it lay: nothing is compiled anew, and sums over streams keep their order.
             placed = {
                 "state": rebuild(new.inner, entry["state"], "learner/tape/state"),
@@ -132,7 +140,7 @@ class Learner:
                 TapeEntry(
                     **self._mesh.replicate(placed),
                     logits=self._mesh.shard_streams(entry["logits"], axis=1),
-                    trajectory=self._mesh.shard(Trajectory(**entry["trajectory"] | {"core_state": core})),
+                    trajectory=self._mesh.shard(Trajectory(**entry["trajectory"] | own)),
                     count=jnp.asarray(entry["count"]),
                     stream_return=self._mesh.shard_streams(entry["stream_return"]),
                 )
@@ -149,10 +157,11 @@ class Learner:
         """
         trajectory = self._mesh.shard(trajectory)
         metrics: dict[str, Array] = {}
-        stream_return, baseline, next_baseline = self._returns(trajectory, state.baseline)
-        if self._self_tuned and state.tape:
-            state, metrics = self._close(state, last_entry(trajectory, stream_return, baseline))
+        stream_return, baseline, next_baseline, context = self._arrive(trajectory, state.baseline, state.context)
+        trajectory = trajectory._replace(context=context)
         count = jnp.asarray(state.inner_updates, jnp.int32)
+        if self._self_tuned and state.tape:
+            state, metrics = self._close(state, last_entry(trajectory, count, stream_return, baseline))
         inner, (grads, logits, applied), trace, skipped, logs = self._inner_step(
             state.meta.params, state.inner, state.trace, state.skipped, trajectory, count, baseline
         )
@@ -165,17 +174,19 @@ class Learner:
             tape=tape,
             trace=trace,
             baseline=next_baseline,
+            context=context,
             skipped=skipped,
             inner_updates=state.inner_updates + 1,
         )
         return state, metrics | logs
 
-    def _returns(self, trajectory: Trajectory, baseline: Array) -> tuple[Array, Array, Array]:
-        """The batch's stream returns, the baseline of its score, and the next batch's running mean."""
+    def _arrive(self, trajectory: Trajectory, baseline: Array, context: Any) -> tuple[Array, Array, Array, Any]:
+        """The batch's stream returns, the baseline of its score, the next batch's running mean, and the context."""
         stream_return = self._agent.stream_return(trajectory)
         # Before the first return any constant will do.
         own = jnp.where(jnp.isnan(baseline), 0.0, baseline)
-        return stream_return, own, update_baseline(baseline, stream_return.mean(), self._config)
+        next_baseline = update_baseline(baseline, stream_return.mean(), self._config)
+        return stream_return, own, next_baseline, self._agent.next_context(context, trajectory)
 
     def _close(self, state: LearnerState, last: TapeEntry) -> tuple[LearnerState, dict[str, Array]]:
         """What batch D^k, k = length of the tape, is to the open window: its end, or one more of its boundaries."""
@@ -222,7 +233,7 @@ class Learner:
         skipped = skipped._replace(
             inner=skipped.inner + ~applied, inner_run=jnp.where(applied, 0, skipped.inner_run + 1)
         )
-        metrics = {f"loss/{name}": value for name, value in logs.items()}
+        metrics = {name if name.startswith("meta/") else f"loss/{name}": value for name, value in logs.items()}
         metrics |= {"loss/total": loss, "loss/grad_norm": optax.tree.norm(grads)}
         metrics["skipped/leaves"] = bad
         return select(applied, new, inner), (grads, output.logits, applied), trace, skipped, metrics
@@ -240,8 +251,8 @@ class Learner:
 
 
 def _by_name(tree: MetaParams) -> dict[str, Array]:
+    """Scalar leaves as they are, the norms of the others."""
     return {
-        jax.tree_util.keystr(path, simple=True, separator="."): leaf
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf if np.ndim(leaf) == 0 else jnp.linalg.norm(leaf)
         for path, leaf in jax.tree.leaves_with_path(tree)
-        if np.ndim(leaf) == 0
     }

@@ -32,7 +32,9 @@ class Mesh:
         """One transfer of a batch, split over its streams."""
         second = {name: self._second for name in Trajectory._fields}
         core = jax.tree.map(lambda _: self._leading, trajectory.core_state)
-        shardings = Trajectory(**second | {"core_state": core, "params_version": self._leading})
+        context = jax.tree.map(lambda _: self._replicated, trajectory.context)
+        own = {"core_state": core, "params_version": self._leading, "context": context}
+        shardings = Trajectory(**second | own)
         return jax.device_put(trajectory, shardings)
 
     def shard_streams(self, array: Array, axis: Literal[0, 1] = 0) -> Array:

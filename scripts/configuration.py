@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from agents.make import agent_names
 from configs.experiment import ExperimentConfig
 from configs.presets import DEFAULT, PRESETS, summary
-from configs.tree import Setting, choices, help_texts, is_tuple, leaves
+from configs.tree import Setting, choices, help_texts, is_tuple, item_type, leaves
 from configs.validate import RANGES
 
 PATH = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
@@ -52,8 +53,10 @@ def text_of(value: Any) -> str:
 
 def allowed(setting: Setting) -> str:
     """What a setting may be, in words."""
-    if choices(setting.type):
-        return ", ".join(choices(setting.type))
+    if setting.path == "agent":
+        return ", ".join(agent_names())
+    if choices(item_type(setting.type)):
+        return ("any of " if is_tuple(setting.type) else "") + ", ".join(choices(item_type(setting.type)))
     kind = {str: "text", int: "integer", float: "number"}.get(setting.type, "integers")
     bound = RANGES.get(setting.path)
     if bound is None:

@@ -14,7 +14,7 @@ import tyro
 
 from configs.experiment import ExperimentConfig, from_json
 from configs.presets import DEFAULT, PRESETS, preset, summary
-from configs.tree import ConfigError, Setting, from_text, is_tuple, leaves, nearest, override
+from configs.tree import ConfigError, Setting, from_text, is_tuple, item_type, leaves, nearest, override
 from scripts.run_dir import CONFIG, LOCK, read_config
 
 
@@ -72,7 +72,7 @@ def parse_words(words: list[str], config: ExperimentConfig) -> dict[str, Any]:
             index += 1
         if not many and not values:
             raise ConfigError(f"{setting.flag}: a value is missing")
-        items = [from_text(setting.path, int if many else setting.type, text) for text in values]
+        items = [from_text(setting.path, item_type(setting.type), text) for text in values]
         parsed[setting.path] = tuple(items) if many else items[0]
     return parsed
 

@@ -1,12 +1,22 @@
 """`onelife presets`: the presets, one row each."""
 
+import importlib
+
 from rich.console import Console
 from rich.table import Table
 
+from configs.experiment import ExperimentConfig
 from configs.presets import DEFAULT, PRESETS, summary
 from scripts.parse import Parser
 
-SELF_TUNED = {"impala": "nothing", "mgrl": "γ λ", "stac": "γ λ α g_p g_v g_e"}
+_SYMBOLS = {
+    "gamma": "γ",
+    "trace_lambda": "λ",
+    "alpha": "α",
+    "policy_weight": "g_p",
+    "value_weight": "g_v",
+    "entropy_weight": "g_e",
+}
 
 
 def main(args: list[str]) -> int:
@@ -16,14 +26,28 @@ def main(args: list[str]) -> int:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("preset", "agent", "game", "self-tuned"):
         table.add_column(column, no_wrap=True)
-    for column in ("window K", "correction λ"):
+    for column in ("objective", "K", "λ"):
         table.add_column(column, justify="right")
     for name, make in PRESETS.items():
         config = make()
         window, correction = str(config.window), f"{config.correction:g}"
-        table.add_row(name, config.agent, config.game, SELF_TUNED[config.agent], window, correction)
+        objective = config.meta_gradient.objective if config.agent != "impala" else "-"
+        table.add_row(name, config.agent, config.game, self_tuned(config), objective, window, correction)
     console = Console(highlight=False)
     console.print(table)
     for name in PRESETS:
         console.print(f"\n[bold]{name}[/bold]{' (default)' if name == DEFAULT else ''}: {summary(name)}")
     return 0
+
+
+def self_tuned(config: ExperimentConfig) -> str:
+    """What η is, in symbols."""
+    names = config.self_tuned.parameters or importlib.import_module(f"agents.{config.agent}").SELF_TUNED
+    parts = [" ".join(_SYMBOLS[name] for name in names)] if names else []
+    if parts and config.self_tuned.form != "scalar":
+        parts[0] += f" ({config.self_tuned.form})"
+    if config.inner.auxiliary_heads:
+        parts[0] += f" x {1 + config.inner.auxiliary_heads}"
+    if config.agent == "lirpg":
+        parts.append("r_in(s, a)")
+    return ", ".join(parts) or "nothing"

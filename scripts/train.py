@@ -10,7 +10,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from configs.experiment import ExperimentConfig, from_json, to_json
+from agents.config import AgentSettings
+from configs.experiment import ExperimentConfig, agent_settings, from_json, to_json
 from configs.tree import ConfigError
 from configs.validate import check_devices
 from scripts.progress import Progress
@@ -202,13 +203,13 @@ class _stop_on_signals:
 
 def make_agent_from(config: ExperimentConfig) -> functools.partial:
     """(spec) -> agent; can be sent to another process, and is equal for equal settings."""
-    return functools.partial(_agent, config.agent, config.network, config.inner, config.outer, config.meta_init)
+    return functools.partial(_agent, config.agent, agent_settings(config))
 
 
-def _agent(name: str, network: Any, inner: Any, outer: Any, meta_init: Any, spec: Any) -> Any:
+def _agent(name: str, settings: AgentSettings, spec: Any) -> Any:
     from agents.make import make_agent
 
-    return make_agent(name, spec, network=network, inner=inner, outer=outer, meta_init=meta_init)
+    return make_agent(name, spec, settings)
 
 
 def make_learner(config: ExperimentConfig, spec: Any) -> Any:
@@ -228,6 +229,7 @@ def make_learner(config: ExperimentConfig, spec: Any) -> Any:
         optimizer=config.optimizer,
         meta_optimizer=config.meta_optimizer,
         meta_gradient=config.meta_gradient,
+        bootstrap=config.bootstrap,
         mesh=Mesh(),
     )
 

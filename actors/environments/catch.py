@@ -1,7 +1,7 @@
 """Catch (Osband et al. 2020, bsuite): move a paddle under a falling ball. Pure JAX."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import dm_env
 import jax
@@ -16,6 +16,8 @@ class CatchState(NamedTuple):
     ball_row: Array  # int32; rows - 1 once the episode is over
     ball_column: Array  # int32
     paddle_column: Array  # int32
+    run: Array  # int32, balls of this episode before this one
+    pending: Array  # float32, rewards of the episode that are still to come
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,10 +28,14 @@ class Catch:
     bottom row (row 9). Actions 0, 1, 2 move it left, not, right, and the walls stop it. When the ball reaches the
     bottom row, after 9 steps, the reward is +1 if the paddle is there and -1 if not, and the episode terminates.
     Observation: the board [10, 5] float32, 1 at the ball and at the paddle.
+
+    With more than one run an episode is so many balls, and the rewards of all of them come with the last one: Catch
+    with delayed rewards (Raposo et al. 2021). After a ball the next one appears at the top; the paddle moves on.
     """
 
     rows: int = 10
     columns: int = 5
+    runs: int = 1
 
     @property
     def spec(self) -> EnvironmentSpec:
@@ -37,24 +43,27 @@ class Catch:
 
     def reset(self, key: Array) -> tuple[CatchState, dm_env.TimeStep]:
         """key [2] uint32 -> (state, FIRST)."""
-        key, column_key = jax.random.split(key)
-        state = CatchState(
-            key=key,
-            ball_row=jnp.int32(0),
-            ball_column=jax.random.randint(column_key, (), 0, self.columns, jnp.int32),
-            paddle_column=jnp.int32(self.columns // 2),
-        )
+        state = self._new_ball(key, jnp.int32(self.columns // 2), jnp.int32(0), jnp.float32(0))
         return state, self._time_step(state, FIRST, 0.0)
+
+    def _new_ball(self, key: Array, paddle_column: Array, run: Array, pending: Array) -> CatchState:
+        key, column_key = jax.random.split(key)
+        column = jax.random.randint(column_key, (), 0, self.columns, jnp.int32)
+        return CatchState(key, jnp.int32(0), column, paddle_column, run, pending)
 
     def step(self, state: CatchState, action: Array) -> tuple[CatchState, dm_env.TimeStep]:
         paddle_column = jnp.clip(state.paddle_column + action.astype(jnp.int32) - 1, 0, self.columns - 1)
-        moved = state._replace(ball_row=state.ball_row + 1, paddle_column=paddle_column)
-        over = moved.ball_row == self.rows - 1
+        was_down = state.ball_row == self.rows - 1
+        falling = state._replace(ball_row=state.ball_row + 1, paddle_column=paddle_column)
+        moved = _where(was_down, self._new_ball(state.key, paddle_column, state.run + 1, state.pending), falling)
+        down = moved.ball_row == self.rows - 1
         caught = moved.ball_column == moved.paddle_column
-        reward = jnp.where(over, jnp.where(caught, 1.0, -1.0), 0.0)
-        going_on = moved, self._time_step(moved, jnp.where(over, LAST, MID), reward)
-        was_over = state.ball_row == self.rows - 1
-        return jax.tree.map(lambda new, old: jnp.where(was_over, new, old), self.reset(state.key), going_on)
+        pending = moved.pending + jnp.where(down, jnp.where(caught, 1.0, -1.0), 0.0)
+        over = down & (moved.run == self.runs - 1)
+        moved = moved._replace(pending=pending)
+        going_on = moved, self._time_step(moved, jnp.where(over, LAST, MID), jnp.where(over, pending, 0.0))
+        was_over = was_down & (state.run == self.runs - 1)
+        return _where(was_over, self.reset(state.key), going_on)
 
     def _time_step(self, state: CatchState, step_type: Array, reward: Array) -> dm_env.TimeStep:
         board = jnp.zeros((self.rows, self.columns), jnp.float32)
@@ -66,3 +75,7 @@ class Catch:
             discount=jnp.asarray(step_type != LAST, jnp.float32),
             observation=board,
         )
+
+
+def _where(flag: Array, new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(flag, a, b), new, old)

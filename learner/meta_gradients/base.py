@@ -40,23 +40,22 @@ def per_stream_meta(meta_params: MetaParams, streams: int) -> MetaParams:
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (streams,)) if leaf.ndim == 0 else leaf, meta_params)
 
 
-def diagnostics(direct: Any, correction: Any, by_stream: Array) -> dict[str, Array]:
+def diagnostics(gradient: Any, direct: Any, correction: Any, by_stream: Array) -> dict[str, Array]:
     """Norms of the two parts of a meta-gradient, their cosine, and the signal-to-noise ratio across streams.
 
     Args:
+      gradient: the meta-gradient.
       direct: the part through the update rule; None where the parts were not propagated apart.
       correction: the sampling correction's part; likewise.
-      by_stream: [B, d] the streams' shares of the d meta-gradient components; they sum to the meta-gradient.
+      by_stream: [B, d] the streams' shares of the meta-gradient's d scalar components; they sum to these.
 
     Returns:
       `norm`; `direct_norm`, `correction_norm` and `cosine` (NaN where undefined); `snr`: the norm of the shares' sum
-      over its standard error, were the streams independent: sqrt(B · Σ_i var_i).
+      over its standard error, were the streams independent: sqrt(B · Σ_i var_i). NaN without scalar components.
     """
-    gradient = by_stream.sum(axis=0)
-    norm = jnp.linalg.norm(gradient)
     streams = by_stream.shape[0]
     spread = jnp.sqrt(streams * jnp.sum(jnp.var(by_stream, axis=0, ddof=1))) if streams > 1 else jnp.nan
-    out = {"norm": norm, "snr": norm / spread}
+    out = {"norm": optax.tree.norm(gradient), "snr": jnp.linalg.norm(by_stream.sum(axis=0)) / spread}
     if direct is None:
         return out
     direct_norm, correction_norm = optax.tree.norm(direct), optax.tree.norm(correction)

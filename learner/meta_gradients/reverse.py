@@ -13,9 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from agents.types import Array, MetaParams, Params, Trajectory
+from learner.config import BootstrapConfig
 from learner.inner_update import InnerState, InnerUpdate, select
 from learner.meta_gradients import base
 from learner.meta_gradients.base import Estimate
+from learner.meta_gradients.bootstrap import matching_gradient
 from learner.window import Correction, TapeEntry, outer_weights, score_coefficients
 
 
@@ -25,15 +27,26 @@ class ReverseMetaGradient:
     `adjoint` trees carry a leading axis: one entry, or two where direct and correction part are propagated apart.
     """
 
-    def __init__(self, update: InnerUpdate, objective: str, window: int, correction: Correction, diagnostics: bool):
+    def __init__(
+        self,
+        update: InnerUpdate,
+        objective: str,
+        window: int,
+        correction: Correction,
+        diagnostics: bool,
+        bootstrap: BootstrapConfig | None = None,
+    ):
+        """`window`: K. `bootstrap`: with the objective of that name, of which the tape is K + L - 1 updates long."""
         self._update = update
         self._objective = objective
+        self._window = window
         self._correction = correction
         self._apart = diagnostics and correction.coefficient > 0
         self._weights = outer_weights(objective, window)
         self._coefficients = jax.jit(lambda g, b: score_coefficients(g, b, self._weights, correction))
         self._anchor_logits = jax.jit(lambda params, t: base.anchor_logits(update.agent, params, t))
         self._outer_gradient = jax.jit(self._outer_gradient)
+        self._matching_gradient = jax.jit(lambda *args: matching_gradient(update, bootstrap, *args))
         self._score_gradient = jax.jit(self._score_gradient)
         self._pull_back = jax.jit(self._pull_back, static_argnames="first")
         self._finish = jax.jit(self._finish)
@@ -45,17 +58,22 @@ class ReverseMetaGradient:
 
         Args:
           meta_params: raw η, as it was during the window.
-          tape: the K updates, in order.
-          final: θ^K and its optimiser state.
-          last: holds batch D^K (the next window's first), its stream returns and baseline; nothing else is read.
+          tape: the window's updates, in order.
+          final: θ and its optimiser state after them.
+          last: holds the newest batch (the next window's first), its stream returns and baseline, and the number of
+            inner updates before it; nothing else is read.
 
         Returns:
-          The estimate, and the outer loss's parts at θ^K.
+          The estimate, and the outer loss's parts at `final` (with those of the matching loss, where there is one).
         """
-        window = len(tape)
+        window = self._window
         entries = [*tape, last]
         scored = tape[-1].trajectory if self._objective == "same" else last.trajectory
         gradient, logs = self._outer_gradient(final.params, scored, self._anchor(tape, scored), self._weights[window])
+        if self._objective == "bootstrap":
+            params = entries[window].state.params if window < len(tape) else final.params
+            gradient, parts = self._matching_gradient(params, final, gradient, scored, last.count)
+            logs |= parts
         adjoint = self._start(gradient, final)
         if self._correction.coefficient:
             returns = jnp.stack([entry.stream_return for entry in entries])
@@ -139,13 +157,11 @@ class ReverseMetaGradient:
             direct, correction = gradient, jax.tree.map(jnp.zeros_like, gradient)
         else:
             direct = correction = None
-        by_stream = jnp.stack(
-            [t.sum(axis=0) for m, t in zip(*map(jax.tree.leaves, (meta_params, total)), strict=True) if m.ndim == 0],
-            axis=-1,
-        )
-        return Estimate(gradient, base.diagnostics(direct, correction, by_stream))
+        pairs = zip(*map(jax.tree.leaves, (meta_params, total)), strict=True)
+        by_stream = [t.sum(axis=0) for m, t in pairs if m.ndim == 0] or [jnp.full(1, jnp.nan)]
+        return Estimate(gradient, base.diagnostics(gradient, direct, correction, jnp.stack(by_stream, axis=-1)))
 
 
-def last_entry(trajectory: Trajectory, stream_return: Array, baseline: Array) -> TapeEntry:
+def last_entry(trajectory: Trajectory, count: Array, stream_return: Array, baseline: Array) -> TapeEntry:
     """A tape entry for a batch that no update has used yet: what the sweep reads of the window's last batch."""
-    return TapeEntry(None, None, None, trajectory, None, None, stream_return, baseline)
+    return TapeEntry(None, None, None, trajectory, count, None, stream_return, baseline)

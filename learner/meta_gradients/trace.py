@@ -118,7 +118,8 @@ class TraceMetaGradient:
         direct = trace.direct.sum(axis=1)
         streams = trace.direct.shape[1]
         by_stream = (trace.direct + trace.correction[:, None] / streams).T
-        estimate = Estimate(unravel(direct + trace.correction), base.diagnostics(direct, trace.correction, by_stream))
+        gradient = direct + trace.correction
+        estimate = Estimate(unravel(gradient), base.diagnostics(gradient, direct, trace.correction, by_stream))
         empty = trace._replace(direct=jnp.zeros_like(trace.direct), correction=jnp.zeros_like(trace.correction))
         return estimate, empty
 

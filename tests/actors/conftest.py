@@ -11,7 +11,7 @@ import pytest
 from actors.actor import make_actor
 from actors.config import ActorPoolConfig, EnvironmentConfig, RayConfig
 from actors.environments.make import environment_spec
-from agents.config import InnerLossConfig, MetaInitConfig, NetworkConfig, OuterLossConfig
+from agents.config import AgentSettings, NetworkConfig
 from agents.make import make_agent
 from agents.types import FIRST, LAST, MID, EnvironmentSpec, VersionedParams
 
@@ -61,14 +61,7 @@ class EchoEnvironment:
 def small_agent(torso: str = "mlp", lstm: int = 4, hidden: tuple[int, ...] = (8,)):
     """(spec) -> agent; picklable, of functions of the repository only."""
     network = NetworkConfig(torso=torso, hidden=hidden, lstm=lstm)
-    return functools.partial(
-        make_agent,
-        "impala",
-        network=network,
-        inner=InnerLossConfig(),
-        outer=OuterLossConfig(),
-        meta_init=MetaInitConfig(),
-    )
+    return functools.partial(make_agent, "impala", settings=AgentSettings(network=network))
 
 
 CATCH_AGENT = small_agent()

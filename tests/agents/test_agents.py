@@ -1,12 +1,20 @@
-"""IMPALA, MGRL and STAC as the learner meets them."""
+"""Every agent as the learner meets it."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agents.config import InnerLossConfig, MetaInitConfig, NetworkConfig, OuterLossConfig
-from agents.make import SELF_TUNED, make_agent
+from agents.config import (
+    AgentSettings,
+    InnerLossConfig,
+    IntrinsicConfig,
+    MetaInitConfig,
+    NetworkConfig,
+    OuterLossConfig,
+    SelfTunedConfig,
+)
+from agents.make import agent_names, make_agent
 from agents.types import EnvironmentSpec, Trajectory
 
 SPEC = EnvironmentSpec("toy", (3,), np.float32, num_actions=2, frame_stack=1, frames_per_step=1)
@@ -15,10 +23,10 @@ OUTER = OuterLossConfig()
 START = MetaInitConfig(1.0, 0.5, 0.2, 0.3, -0.4, 0.6)
 
 
-def make(name, inner=None, outer=OUTER):
-    return make_agent(
-        name, SPEC, network=NetworkConfig("mlp", (4,)), inner=inner or InnerLossConfig(), outer=outer, meta_init=START
-    )
+def make(name, inner=None, outer=OUTER, **groups):
+    inner = inner or InnerLossConfig(auxiliary_heads=2 if name == "stacx" else 0)
+    settings = AgentSettings(NetworkConfig("mlp", (4,)), inner, outer, START, **groups)
+    return make_agent(name, SPEC, settings)
 
 
 @pytest.fixture(scope="module")
@@ -50,18 +58,26 @@ def inner_loss(agent, meta, params, trajectory):
 @pytest.mark.parametrize("name", ["stac", "mgrl"])
 def test_held_still_a_self_tuning_agent_is_impala_bit_for_bit(name, trajectory, params):
     agent = make(name)
-    values = {name: float(value) for name, value in agent.meta_values(agent.init_meta()).items()}
+    values = {name: float(value) for name, value in agent.meta_values(agent.init_meta(jax.random.key(1))).items()}
     impala = make("impala", InnerLossConfig(**values))
-    a, b = (jax.value_and_grad(inner_loss, argnums=2)(x, x.init_meta(), params, trajectory) for x in (agent, impala))
+    a, b = (
+        jax.value_and_grad(inner_loss, argnums=2)(x, x.init_meta(jax.random.key(1)), params, trajectory)
+        for x in (agent, impala)
+    )
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         np.testing.assert_array_equal(x, y)
 
 
-@pytest.mark.parametrize("name", sorted(SELF_TUNED))
-def test_everything_learns_and_no_input_is_changed(name, trajectory, params):
+def test_every_agent_is_found_by_its_file():
+    assert set(agent_names()) >= {"impala", "mgrl", "stac", "stacx", "lirpg"}
+    assert not {"make", "types", "actor_critic"} & set(agent_names())
+
+
+@pytest.mark.parametrize("name", agent_names())
+def test_everything_learns_and_no_input_is_changed(name, trajectory):
     """Each leaf of θ gets an inner gradient, each leaf of η a meta-gradient through one plain step."""
     agent = make(name)
-    meta = agent.init_meta()
+    meta, params = agent.init_meta(jax.random.key(1)), agent.init(jax.random.key(0))
     before = jax.tree.map(np.array, (meta, params, trajectory))
 
     def after_a_step(meta):
@@ -72,16 +88,74 @@ def test_everything_learns_and_no_input_is_changed(name, trajectory, params):
 
     meta_gradient, gradient = jax.grad(after_a_step, has_aux=True)(meta)
     assert all(np.any(leaf) and np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
-    assert meta_gradient.keys() == meta.keys()
-    assert all(np.abs(leaf) > 1e-7 for leaf in meta_gradient.values())
+    assert jax.tree.structure(meta_gradient) == jax.tree.structure(meta)
+    assert all(np.max(np.abs(leaf)) > 1e-7 for leaf in jax.tree.leaves(meta_gradient))
     jax.tree.map(np.testing.assert_array_equal, before, (meta, params, trajectory))
+
+
+def test_auxiliary_heads_of_no_weight_leave_stac(trajectory):
+    """STACX whose auxiliary losses weigh nothing: STAC's loss, and STAC's gradient in all that STAC has."""
+    stac, stacx = make("stac"), make("stacx")
+    stac_params, params = stac.init(jax.random.key(0)), stacx.init(jax.random.key(0))
+    assert jax.tree.all(jax.tree.map(np.array_equal, stac_params, {name: params[name] for name in stac_params}))
+    meta = stacx.init_meta(jax.random.key(1))
+    assert len(meta) == 3 * len(stac.init_meta(jax.random.key(1)))
+    off = {name: -jnp.inf if name[:-2].endswith("_weight") else value for name, value in meta.items()}
+    own = {name: value for name, value in meta.items() if name[-1] not in "12"}
+    loss, gradient = jax.value_and_grad(inner_loss, argnums=2)(stacx, off, params, trajectory)
+    expected, expected_gradient = jax.value_and_grad(inner_loss, argnums=2)(stac, own, stac_params, trajectory)
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    for module, leaves in gradient.items():
+        for name, leaf in leaves.items():
+            reference = expected_gradient[module][name] if module in expected_gradient else np.zeros_like(leaf)
+            np.testing.assert_allclose(leaf, reference, rtol=1e-5, atol=1e-6)
+    assert np.any(jax.grad(inner_loss, argnums=2)(stacx, meta, params, trajectory)["auxiliary_value"]["w"])
+
+
+@pytest.mark.parametrize("form", ["state", "history"])
+def test_a_network_of_hyperparameters_starts_as_the_scalars_do(form, trajectory):
+    scalar = make("stac")
+    agent = make("stac", self_tuned=SelfTunedConfig(form=form, hidden=(5,)))
+    trajectory = trajectory._replace(context=np.arange(10.0) if form == "history" else ())
+    params = scalar.init(jax.random.key(0))
+    losses = [
+        x.inner_loss(x.init_meta(jax.random.key(1)), x.unroll(params, trajectory), trajectory) for x in (agent, scalar)
+    ]
+    np.testing.assert_allclose(losses[0][0], losses[1][0], rtol=1e-6)
+    values = scalar.meta_values(scalar.init_meta(jax.random.key(1)))
+    assert {name for name in losses[0][1] if "/" in name} == {f"meta/{name}" for name in values}
+    for name, value in values.items():
+        np.testing.assert_allclose(losses[0][1][f"meta/{name}"], value, rtol=1e-6)
+
+
+def test_history_holds_the_mean_rewards_of_real_steps(trajectory):
+    agent = make("stac", self_tuned=SelfTunedConfig(form="history", history=3))
+    context = agent.init_context()
+    for _ in range(2):
+        context = agent.next_context(context, trajectory)
+    real = trajectory.step_type[:-1] != 2
+    np.testing.assert_allclose(context, [0.0, *2 * [trajectory.reward[real].mean()]], rtol=1e-6)
+
+
+def test_intrinsic_reward_reaches_the_inner_loss_only(trajectory):
+    """At weight 0 LIRPG's inner loss is IMPALA's (with a second critic); its outer loss never sees the reward."""
+    outer = OuterLossConfig(separate_critic=True)
+    off, on = (make("lirpg", outer=outer, intrinsic=IntrinsicConfig(weight)) for weight in (0.0, 0.5))
+    impala = make("impala", outer=outer)
+    meta, params = on.init_meta(jax.random.key(1)), on.init(jax.random.key(0))
+    output = on.unroll(params, trajectory)
+    plain = impala.inner_loss({}, output, trajectory)[0]
+    np.testing.assert_array_equal(off.inner_loss(meta, output, trajectory)[0], plain)
+    assert not np.allclose(on.inner_loss(meta, output, trajectory)[0], plain, rtol=1e-3)
+    outer_losses = [x.outer_loss(output, trajectory, output.logits)[0] for x in (on, impala)]
+    np.testing.assert_array_equal(*outer_losses)
 
 
 def test_losses_are_sums_or_means_over_the_batch(trajectory, params):
     summed, averaged = (make("stac", InnerLossConfig(reduction=reduction)) for reduction in ("sum", "mean"))
     output = summed.unroll(params, trajectory)
     pairs = [
-        [agent.inner_loss(agent.init_meta(), output, trajectory)[0] for agent in (summed, averaged)],
+        [agent.inner_loss(agent.init_meta(jax.random.key(1)), output, trajectory)[0] for agent in (summed, averaged)],
         [agent.outer_loss(output, trajectory, 0 * output.logits)[0] for agent in (summed, averaged)],
         [agent.stream_return(trajectory) for agent in (summed, averaged)],
     ]

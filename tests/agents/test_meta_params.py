@@ -7,10 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agents import meta_params
 from agents.make import make_agent
-from agents.meta_params import MetaParameter
 from agents.types import EnvironmentSpec
+from configs.experiment import agent_settings
 from configs.presets import preset
 
 SPEC = EnvironmentSpec("pixels", (4, 84, 84), np.uint8, num_actions=6, frame_stack=4, frames_per_step=4)
@@ -19,14 +18,7 @@ START = 1 / (1 + math.exp(-4.6))  # 0.99
 
 def agent_of(name):
     config = preset(name)
-    return make_agent(
-        config.agent,
-        SPEC,
-        network=config.network,
-        inner=config.inner,
-        outer=config.outer,
-        meta_init=config.meta_init,
-    )
+    return make_agent(config.agent, SPEC, agent_settings(config))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +41,7 @@ def agent_of(name):
 )
 def test_presets_start_where_the_papers_do(name, bounds):
     agent = agent_of(name)
-    raw = agent.init_meta()
+    raw = agent.init_meta(jax.random.key(1))
     assert raw.keys() == bounds.keys()
     assert all(value.shape == () and float(value) == np.float32(4.6) for value in raw.values())
     values = agent.meta_values(raw)
@@ -61,12 +53,3 @@ def test_presets_start_where_the_papers_do(name, bounds):
 
 def test_only_a_kl_in_the_outer_loss_needs_an_anchor():
     assert agent_of("atari_stac").uses_anchor and not agent_of("atari_mgrl").uses_anchor
-
-
-def test_values_keep_the_shape_of_raw_parameters():
-    specs = [MetaParameter("a", 2.0, 0.5), MetaParameter("b", 1.0, -1.0)]
-    raw = meta_params.init(specs)
-    by_stream = jax.tree.map(lambda x: jnp.full(3, x), raw)
-    for name, value in meta_params.values(specs, by_stream).items():
-        assert value.shape == (3,) and np.all(value == meta_params.values(specs, raw)[name])
-    assert meta_params.values(specs, {"a": jnp.zeros(()), "b": jnp.zeros(())}) == {"a": 1.0, "b": 0.5}

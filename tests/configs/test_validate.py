@@ -6,12 +6,12 @@ import pytest
 
 from configs.experiment import ExperimentConfig
 from configs.presets import preset
-from configs.tree import ConfigError, choices, is_tuple, leaves, override
+from configs.tree import ConfigError, choices, is_tuple, item_type, leaves, override
 from configs.validate import ANY_NUMBER, RANGES, check_devices
 
 MLP = {"network.torso": "mlp"}
 SETTINGS = list(leaves(ExperimentConfig()))
-NUMBERS = [setting for setting in SETTINGS if setting.type in (int, float) or is_tuple(setting.type)]
+NUMBERS = [setting for setting in SETTINGS if item_type(setting.type) in (int, float)]
 
 
 def set_number(setting, value):
@@ -101,11 +101,14 @@ def test_what_belongs_together_is_taken(values):
         ({"game": ""}, "--game: unknown game ''"),
         ({"ray.address": "auto"}, "--ray.address: 'auto' has no effect with --runtime collapsed; add --runtime ray"),
         ({"network.hidden": (64, 0)}, "--network.hidden: 0 is not allowed; it must be 1 or more"),
-        ({"network.hidden": 64}, "--network.hidden: 64 is not a list of integers"),
+        ({"network.hidden": 64}, "--network.hidden: 64 is not a list"),
         ({"run_dir": None}, "--run-dir: None is not text"),
         ({"game": 3}, "--game: 3 is not text"),
         ({"network": "mlp"}, "--network: 'mlp' is not a NetworkConfig"),
-        ({"agent": "Stac"}, "--agent: 'Stac' is unknown; choose from impala, mgrl, stac; did you mean stac?"),
+        (
+            {"agent": "Stac"},
+            "stacx; did you mean stac?",
+        ),
     ],
 )
 def test_contradictions(values, message):
@@ -138,7 +141,26 @@ def test_devices():
     [
         ({"correction": 0.1, "meta_gradient.differentiation": "trace"}, "needs --lag 0"),
         ({"correction": 0.1, "window": 4, "outer.policy_weight": 0.0, "agent": "mgrl"}, "returns do not count"),
-        ({"outer.value_weight": 0.0}, "it would stay 0"),
+        ({"agent": "stacx"}, "use 2, as STACX does"),
+        ({"inner.auxiliary_heads": 2}, "use 0, or --agent stacx"),
+        ({"self_tuned.parameters": ("gamma", "alpha", "gamma")}, "names one of them twice"),
+        ({"self_tuned.parameters": ("gama",)}, "did you mean gamma?"),
+        ({"agent": "impala", "self_tuned.parameters": ("gamma",)}, "which tunes nothing"),
+        ({"agent": "impala", "self_tuned.form": "state"}, "has no effect with --agent impala"),
+        ({"self_tuned.form": "history", "meta_gradient.differentiation": "trace"}, "use reverse"),
+        ({"agent": "lirpg"}, "--outer.separate-critic: False is not allowed"),
+        (
+            {"agent": "lirpg", "outer.separate_critic": True, "meta_gradient.differentiation": "trace"},
+            "whose reward is a network",
+        ),
+        ({"bootstrap.updates": 3}, "--bootstrap.updates: 3 has no effect with --meta-gradient.objective same"),
+        (
+            {"meta_gradient.objective": "bootstrap", "meta_gradient.differentiation": "trace"},
+            "bootstrap needs --meta-gradient.differentiation reverse",
+        ),
+        ({"meta_gradient.objective": "bootstrap", "bootstrap.match_policy": 0.0}, "other matching weights are 0, too"),
+        ({"meta_gradient.objective": "bootstrap", "window": 5, "correction": 0.1}, "does not score by"),
+        ({"outer.value_weight": 0.0}, "which would stay 0"),
     ],
 )
 def test_settings_that_undo_each_other_are_refused(values, said):

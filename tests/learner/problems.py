@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from agents.config import InnerLossConfig, MetaInitConfig, NetworkConfig, OuterLossConfig
+from agents.config import AgentSettings, InnerLossConfig, MetaInitConfig, NetworkConfig, OuterLossConfig
 from agents.make import make_agent
 from agents.types import Agent, EnvironmentSpec, NetworkOutput, Trajectory
-from learner.config import InnerOptimizerConfig, MetaGradientConfig, MetaOptimizerConfig
+from learner.config import BootstrapConfig, InnerOptimizerConfig, MetaGradientConfig, MetaOptimizerConfig
 from learner.inner_update import InnerUpdate
 from learner.learner import Learner
 from learner.mesh import Mesh
@@ -17,18 +17,22 @@ SPEC = EnvironmentSpec("toy", (5,), np.float32, num_actions=3, frame_stack=1, fr
 TOTAL_UPDATES = 100.0
 
 
-def agent(name="stac", lstm=0, hidden=(4,), spec=SPEC, inner=None, outer=None, start=None) -> Agent:
-    made = make_agent(
-        name,
-        spec,
+def agent(name="stac", lstm=0, hidden=(4,), spec=SPEC, inner=None, outer=None, start=None, **groups) -> Agent:
+    settings = AgentSettings(
         network=NetworkConfig("mlp", hidden, lstm),
         inner=inner or InnerLossConfig(),
         outer=outer or OuterLossConfig(),
         # Away from saturation, so that every meta-parameter has a gradient worth comparing.
         meta_init=start or MetaInitConfig(1.0, 0.5, 0.2, 0.3, -0.4, 0.6),
+        **groups,
     )
+    made = make_agent(name, spec, settings)
+
     # haiku makes float32 parameters always; the exactness tests want JAX's default float.
-    return made._replace(init=lambda key: jax.tree.map(lambda x: x.astype(float), made.init(key)))
+    def wide(init):
+        return lambda key: jax.tree.map(lambda x: x.astype(float), init(key))
+
+    return made._replace(init=wide(made.init), init_meta=wide(made.init_meta))
 
 
 def trajectory(agent: Agent, seed: int, version: int, steps=6, streams=3) -> Trajectory:
@@ -66,6 +70,7 @@ def learner(agent: Agent, window=3, correction=0.0, discount=1.0, lags=(0,), str
         optimizer=groups.get("optimizer", optimizer("sgd")),
         meta_optimizer=groups.get("meta_optimizer", MetaOptimizerConfig()),
         meta_gradient=groups.get("meta_gradient", MetaGradientConfig()),
+        bootstrap=groups.get("bootstrap", BootstrapConfig()),
         mesh=groups.get("mesh") or Mesh(jax.local_devices()[:1]),
     )
 
@@ -98,7 +103,7 @@ def smooth_agent() -> Agent:
         initial_state=lambda batch_size: (),
         step=None,
         unroll=unroll,
-        init_meta=lambda: {"scale": jnp.asarray(0.7), "weight": jnp.asarray(0.3)},
+        init_meta=lambda key: {"scale": jnp.asarray(0.7), "weight": jnp.asarray(0.3)},
         meta_values=lambda meta: meta,
         inner_loss=inner_loss,
         outer_loss=outer_loss,

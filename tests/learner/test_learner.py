@@ -74,7 +74,7 @@ def test_each_batch_moves_theta_once_and_eta_moves_once_a_window(small, window=2
     update = jax.jit(problems.inner_update(small, config).__call__)
     params = small.init(jax.random.key(1))
     replayed = InnerState(params, jax.tree.map(jnp.zeros_like, {"mu": params, "nu": params}))
-    meta = small.init_meta()
+    meta = small.init_meta(jax.random.key(1))
     for k, (state, trajectory) in enumerate(zip(states, trajectories, strict=True)):
         if k and k % window == 0:
             assert all(np.any(state.meta.params[name] != value) for name, value in meta.items())
@@ -163,7 +163,7 @@ def test_bad_batches_are_skipped_and_the_window_goes_on(small, window=3, weight=
         anchor = base.anchor_logits(small, start.params, trajectories[window])
         return total + jnp.mean(base.outer_loss(small, state.params, trajectories[window], anchor)[0])
 
-    exact = jax.jit(jax.grad(unrolled))(small.init_meta())
+    exact = jax.jit(jax.grad(unrolled))(small.init_meta(jax.random.key(1)))
     for name, value in meta_gradient(metrics[window]).items():
         np.testing.assert_allclose(value, exact[name], rtol=1e-9, atol=1e-15)
     assert not metrics[window]["skipped/meta"]

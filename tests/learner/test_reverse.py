@@ -83,7 +83,9 @@ def test_sweep_equals_autodiff_through_the_window(objective, window, name, weigh
     swept, metrics = run_window(learner, agent, trajectories)
     update = problems.inner_update(agent, config)
     # Not jitted: compiling the unrolled window takes longer than running it once.
-    exact = jax.grad(unrolled_objective)(agent.init_meta(), agent, update, trajectories, objective, correction)
+    exact = jax.grad(unrolled_objective)(
+        agent.init_meta(jax.random.key(1)), agent, update, trajectories, objective, correction
+    )
     scale = max(abs(float(g)) for g in exact.values())
     assert scale > 1e-6
     for leaf, value in exact.items():
@@ -107,7 +109,7 @@ def test_sweep_equals_finite_differences(name, objective):
     objective_ = jax.jit(
         lambda meta: unrolled_objective(meta, agent, update, trajectories, objective, Correction(0, 1, False, (0,)))
     )
-    start, eps = agent.init_meta(), 1e-5
+    start, eps = agent.init_meta(jax.random.key(1)), 1e-5
     for leaf in start:
         above, below = (objective_(start | {leaf: start[leaf] + sign * eps}) for sign in (1, -1))
         difference = (above - below) / (2 * eps)

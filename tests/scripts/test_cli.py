@@ -72,7 +72,10 @@ def refused(capsys, words):
         ("train --optimizer.b1 1", "--optimizer.b1: 1.0 is not allowed; it must be in [0, 1)"),
         ("train --meta-gradient.trace-decay 2", "--meta-gradient.trace-decay: 2.0 is not allowed"),
         ("train --meta_gradient.trace_decay 2", "--meta-gradient.trace-decay: 2.0 is not allowed"),
-        ("train --agent staac", "--agent: 'staac' is unknown; choose from impala, mgrl, stac; did you mean stac?"),
+        (
+            "train --agent staac",
+            "--agent: 'staac' is unknown; choose from impala, lirpg",
+        ),
         ("train --game pongg", "--game: unknown game 'pongg'"),
         ("train --game pongg", "did you mean pong?"),
         (
@@ -202,13 +205,13 @@ def test_nothing_heavy_is_imported_before_the_input_is_right(tmp_path):
 import sys
 from scripts.cli import main
 codes = [main(words.split()) for words in (
-    "--help", "--version", "presets", "train --help", "train --windwo 3", "train --game pongg", "train --agent x",
+    "--help", "--version", "train --help", "train --windwo 3", "train --game pongg", "train --agent x",
     "train --resume nowhere", "train smoke --correction -1", "train --run-dir /proc/run")]
 heavy = [name for name in ("jax", "haiku", "optax", "rlax", "ray", "envpool", "orbax") if name in sys.modules]
 print("END", codes, heavy)
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert done.stdout.splitlines()[-1] == "END [0, 0, 0, 0, 2, 2, 2, 2, 2, 2] []", done.stderr
+    assert done.stdout.splitlines()[-1] == "END [0, 0, 0, 2, 2, 2, 2, 2, 2] []", done.stderr
     assert len(done.stderr.splitlines()) == 6
 
 

@@ -8,7 +8,7 @@ import pytest
 from actors.environments.make import environment_spec, make_environment, stream_seeds
 from agents.make import make_agent
 from agents.types import FIRST, LAST, MID
-from configs.experiment import to_json
+from configs.experiment import agent_settings, to_json
 from configs.presets import preset
 from configs.tree import override
 from learner.checkpoint import Checkpointer
@@ -21,8 +21,7 @@ def make_run(path, preset_name, **settings):
     """A run directory with one checkpoint of untrained parameters; returns its config."""
     config = override(preset(preset_name), settings)
     spec = environment_spec(config.game, config.environment)
-    parts = {name: getattr(config, name) for name in ("network", "inner", "outer", "meta_init")}
-    params = jax.jit(make_agent(config.agent, spec, **parts).init)(jax.random.PRNGKey(0))
+    params = jax.jit(make_agent(config.agent, spec, agent_settings(config)).init)(jax.random.PRNGKey(0))
     RunDirectory.create(path, to_json(config)).close()
     checkpointer = Checkpointer(path / "checkpoints")
     state = {"learner": {"inner": {"params": params}}, "progress": {"agent_steps": 1000}}

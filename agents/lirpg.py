@@ -1,0 +1,28 @@
+"""LIRPG (Zheng, Oh and Singh 2018): an intrinsic reward is learned, for the environment's reward's sake.
+
+The inner loss is the actor-critic's on r + β r_in(s, a), where r_in is the tanh of a network η of its own. The outer
+loss sees the environment's reward alone; its critic must not be the inner one, which learns the mixed reward's value:
+hence `outer.separate_critic`. (The authors' code keeps that critic among the meta-parameters; here it is a head of θ.)
+"""
+
+import jax.numpy as jnp
+
+from agents.actor_critic import LearnedReward, actor_critic
+from agents.config import AgentSettings
+from agents.networks import make_function
+from agents.types import Agent, Array, EnvironmentSpec, MetaParams, Trajectory
+
+SELF_TUNED = ()
+
+
+def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
+    """η: the parameters of r_in (with those of `self_tuned.parameters`, where given)."""
+    init, unroll = make_function(settings.network, spec, spec.num_actions)
+
+    def reward(meta: MetaParams, trajectory: Trajectory) -> Array:
+        of_actions = jnp.tanh(unroll(meta["intrinsic_reward"], trajectory)[:-1])
+        taken = jnp.take_along_axis(of_actions, trajectory.action[..., None].astype(jnp.int32), axis=-1)[..., 0]
+        return settings.intrinsic.weight * taken
+
+    learned = LearnedReward(lambda key: {"intrinsic_reward": init(key)}, reward)
+    return actor_critic(spec, settings, SELF_TUNED, learned_reward=learned)

@@ -1,0 +1,128 @@
+"""The bootstrapped objective against autodiff through the window, and against the meta-gradient it reduces to."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from agents.config import OuterLossConfig
+from learner.config import BootstrapConfig, MetaGradientConfig
+from learner.inner_update import InnerState
+from learner.meta_gradients import base
+from tests.learner import problems
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+ALL = BootstrapConfig(match_policy=0.7, match_value=0.4, match_parameters=0.2)
+
+
+def bootstrap(**settings):
+    values = {name: getattr(ALL, name) for name in ("match_policy", "match_value", "match_parameters")} | settings
+    return BootstrapConfig(**values)
+
+
+def swept(agent, trajectories, window, config, optimizer):
+    learner = problems.learner(
+        agent,
+        window,
+        optimizer=optimizer,
+        meta_gradient=MetaGradientConfig(objective="bootstrap"),
+        bootstrap=config,
+    )
+    state = learner.init(jax.random.key(1))
+    for trajectory in trajectories:
+        assert state.meta_updates == 0
+        state, metrics = learner.step(state, trajectory)
+    assert state.meta_updates == 1 and len(state.tape) == 1
+    gradient = {name.removeprefix("meta_grad/of_"): value for name, value in metrics.items() if "/of_" in name}
+    return gradient, metrics
+
+
+def states_of(meta, agent, update, trajectories):
+    params = agent.init(jax.random.key(1))
+    states = [InnerState(params, update.optimizer.init(params))]
+    for j, trajectory in enumerate(trajectories[:-1]):
+        states.append(update(meta, states[j], trajectory, jnp.asarray(j, float))[0])
+    return states
+
+
+def target_of(agent, update, states, trajectories):
+    """One step on the outer loss from the last state."""
+    anchor = base.anchor_logits(agent, states[0].params, trajectories[-1])
+    gradient = jax.grad(
+        lambda params: jnp.mean(base.outer_loss(agent, params, trajectories[-1], anchor)[0])
+    )(states[-1].params)  # fmt: skip
+    return update.apply(gradient, states[-1], jnp.asarray(len(states) - 1, float)).params
+
+
+def matching(agent, config, params, target, trajectory):
+    """μ written out a second time, transition by transition."""
+    goal, output = agent.unroll(target, trajectory), agent.unroll(params, trajectory)
+    total, (steps, streams) = 0.0, trajectory.reward.shape
+    for t in range(steps):
+        for b in range(streams):
+            if trajectory.step_type[t, b] == 2:
+                continue
+            p, q = (jax.nn.softmax(x.logits[t, b]) for x in (goal, output))
+            kl = jnp.sum(p * jnp.log(p / q))
+            value = (goal.value[t, b] - output.value[t, b]) ** 2 / 2
+            total += (config.match_policy * kl + config.match_value * value) / (steps * streams)
+    squares = jax.tree.map(lambda a, b: jnp.sum((a - b) ** 2), params, target)
+    return total + config.match_parameters * sum(jax.tree.leaves(squares)) / 2
+
+
+@pytest.mark.parametrize("window, length, name", [(1, 1, "sgd"), (1, 3, "rmsprop"), (3, 1, "adam"), (2, 2, "sgd")])
+def test_sweep_equals_autodiff_with_the_target_held(window, length, name):
+    """K updates are differentiated through; the L - 1 after them and the target are data."""
+    agent, optimizer = problems.agent(), problems.optimizer(name)
+    config, update = bootstrap(updates=length), problems.inner_update(agent, optimizer)
+    trajectories = [problems.trajectory(agent, k, k) for k in range(window + length)]
+    meta = agent.init_meta(jax.random.key(1))
+    target = target_of(agent, update, states_of(meta, agent, update, trajectories), trajectories)
+    gradient, metrics = swept(agent, trajectories, window, config, optimizer)
+
+    def objective(meta):
+        params = states_of(meta, agent, update, trajectories)[window].params
+        return matching(agent, config, params, target, trajectories[-1])
+
+    exact = jax.grad(objective)(meta)
+    scale = max(abs(float(g)) for g in exact.values())
+    assert scale > 1e-7
+    for leaf, value in exact.items():
+        assert abs(float(gradient[leaf] - value)) < 1e-9 * scale, leaf
+    total = objective(meta)
+    parts = {name: metrics[f"outer_loss/{name}"] for name in ("match_policy", "match_value", "match_parameters")}
+    np.testing.assert_allclose(sum(getattr(config, name) * value for name, value in parts.items()), total, rtol=1e-9)
+
+
+def test_differentiating_the_target_would_give_something_else():
+    """What the sweep must not return: the gradient that flows through the target as well."""
+    agent, optimizer = problems.agent(), problems.optimizer("sgd")
+    config, update = bootstrap(updates=2), problems.inner_update(agent, optimizer)
+    trajectories = [problems.trajectory(agent, k, k) for k in range(4)]
+    gradient, _ = swept(agent, trajectories, 2, config, optimizer)
+
+    def through_the_target(meta):
+        states = states_of(meta, agent, update, trajectories)
+        target = target_of(agent, update, states, trajectories)
+        return matching(agent, config, states[2].params, target, trajectories[-1])
+
+    wrong = jax.grad(through_the_target)(agent.init_meta(jax.random.key(1)))
+    differences = [abs(float(gradient[leaf] - wrong[leaf])) for leaf in wrong]
+    assert max(differences) > 0.1 * max(abs(float(value)) for value in gradient.values())
+
+
+@pytest.mark.parametrize("window", [1, 3])
+def test_matching_parameters_one_step_away_is_the_meta_gradient_of_the_outer_loss(window):
+    """L = 1 and the squared metric, with plain SGD: the learning rate times the ordinary meta-gradient."""
+    agent = problems.agent(outer=OuterLossConfig(kl_weight=0.0))
+    optimizer = problems.optimizer("sgd", anneal=False, max_grad_norm=0.0)
+    trajectories = [problems.trajectory(agent, k, k) for k in range(window + 1)]
+    config = BootstrapConfig(match_policy=0.0, match_parameters=1.0)
+    bootstrapped, _ = swept(agent, trajectories, window, config, optimizer)
+    learner = problems.learner(agent, window, optimizer=optimizer, meta_gradient=MetaGradientConfig(objective="next"))
+    state = learner.init(jax.random.key(1))
+    for trajectory in trajectories:
+        state, metrics = learner.step(state, trajectory)
+    for leaf, value in bootstrapped.items():
+        np.testing.assert_allclose(value, optimizer.learning_rate * metrics[f"meta_grad/of_{leaf}"], rtol=1e-9)
