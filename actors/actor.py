@@ -10,9 +10,17 @@ import jax
 from actors.config import EnvironmentConfig
 from actors.environments.make import environment_spec, make_environment, make_jax_environment, stream_seeds
 from actors.unroll import HostRecorder, ScanRecorder
-from agents.types import Agent, EnvironmentSpec, Provenance, Unroll, VersionedParams
+from agents.types import Agent, Array, EnvironmentSpec, Provenance, Unroll, VersionedParams
 
 _ROLE = zlib.crc32(b"actor")  # sets the actors' random keys apart from those that others derive from the same seed
+
+
+def actor_key(seed: int, actor_index: int, incarnation: int) -> Array:
+    """The key of one actor's unrolls, which each of them folds with its index."""
+    key = jax.random.PRNGKey(seed)
+    for number in (_ROLE, actor_index, incarnation):
+        key = jax.random.fold_in(key, number)
+    return key
 
 
 class Actor:
@@ -20,9 +28,7 @@ class Actor:
 
     def __init__(self, recorder: HostRecorder | ScanRecorder, seed: int, actor_index: int, incarnation: int):
         self._recorder = recorder
-        self._key = jax.random.PRNGKey(seed)
-        for number in (_ROLE, actor_index, incarnation):
-            self._key = jax.random.fold_in(self._key, number)
+        self._key = actor_key(seed, actor_index, incarnation)
         self._actor_index = actor_index
         self._incarnation = incarnation
         self._unroll_index = 0

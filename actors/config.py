@@ -16,6 +16,10 @@ class EnvironmentConfig:
     """catch: balls in an episode; the rewards of all of them come with the last one."""
     switch_steps: int = 100_000
     """two_colors: agent steps of a stream after which the two objects swap their rewards."""
+    grid_size: int = 5
+    """grid: cells along each side."""
+    task: int = 0
+    """grid: which of its tasks (where the objects lie, and their rewards); every number is another one."""
 
 
 @dataclasses.dataclass(frozen=True)

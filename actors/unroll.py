@@ -4,7 +4,6 @@ The only code that knows the order in which an environment hands out rewards. A 
 an unroll over to the next one, where its action is chosen anew, by that unroll's parameters.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,8 +29,16 @@ def _choose(
 _act = jax.jit(_choose, static_argnums=0)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _scan(
+def start_in_graph(agent: Agent, environment: JaxEnvironment, keys: Array, task_key: Array | None = None) -> Any:
+    """What `unroll_in_graph` carries, at the start of the streams' first episodes.
+
+    keys [B, 2]; task_key [2], of the task that all streams share, for environments with tasks.
+    """
+    reset = environment.reset if task_key is None else lambda key: environment.reset(key, task_key)
+    return (*jax.vmap(reset)(keys), agent.initial_state(keys.shape[0]))
+
+
+def unroll_in_graph(
     agent: Agent,
     environment: JaxEnvironment,
     unroll_length: int,
@@ -40,7 +47,7 @@ def _scan(
     carry: Any,
     key: Array,
 ) -> tuple[Trajectory, Any]:
-    """T steps of all streams in the graph; `carry` is (environment state, time step, core state)."""
+    """T steps of all streams; `carry` is (environment state, time step, core state) from one unroll to the next."""
     _, environment_step = vmap_environment(environment)
 
     def step(carry: Any, t: Array) -> tuple[Any, tuple[Array, ...]]:
@@ -67,9 +74,8 @@ def _scan(
     return trajectory, carry
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _reset(environment: JaxEnvironment, keys: Array) -> tuple[Any, dm_env.TimeStep]:
-    return vmap_environment(environment)[0](keys)
+_start = jax.jit(start_in_graph, static_argnums=(0, 1))
+_scan = jax.jit(unroll_in_graph, static_argnums=(0, 1, 2))
 
 
 def _on_device(tree: Any) -> Any:
@@ -164,8 +170,7 @@ class ScanRecorder:
         self._environment = environment
         self._unroll_length = unroll_length
         self.num_streams = len(seeds)
-        state, time_step = _reset(environment, stream_keys(seeds))
-        self._carry = _on_device((state, time_step, agent.initial_state(self.num_streams)))
+        self._carry = _on_device(_start(agent, environment, stream_keys(seeds)))
 
     def record(self, params: VersionedParams, key: Array) -> Trajectory:
         """See `HostRecorder.record`."""

@@ -10,7 +10,7 @@ from agents import losses
 from agents.config import AgentSettings
 from agents.meta_params import MetaParameter, MetaParameters
 from agents.networks import make_network, num_features
-from agents.types import Agent, Array, EnvironmentSpec, MetaParams, NetworkOutput, Trajectory, real_transitions
+from agents.types import Agent, Array, EnvironmentSpec, MetaParams, NetworkOutput, Trajectory
 
 OUTER_CRITIC = "outer_value"  # the head of `outer.separate_critic`
 
@@ -85,13 +85,6 @@ def actor_critic(
         tuned_key, reward_key = jax.random.split(key)
         return tuned.init(tuned_key) | (learned_reward.init(reward_key) if learned_reward else {})
 
-    def stream_return(trajectory: Trajectory) -> Array:
-        # The policy-gradient part of the outer loss is the (negative) gradient of the mean reward a step, in the
-        # loss's own units; the sampling correction must weigh scores in the same ones.
-        reward = losses.clip_reward(trajectory.reward, inner.reward_clip) * real_transitions(trajectory.step_type)
-        scale = outer.policy_weight * losses.reduction_scale(trajectory, inner.reduction)
-        return scale * jnp.mean(reward, axis=0)
-
     return Agent(
         init=network.init,
         initial_state=network.initial_state,
@@ -102,7 +95,7 @@ def actor_critic(
         inner_loss=inner_loss,
         outer_loss=outer_loss,
         uses_anchor=bool(outer.kl_weight),
-        stream_return=stream_return,
+        stream_return=lambda trajectory: losses.stream_return(trajectory, inner, outer),
         init_context=tuned.init_context,
         next_context=tuned.next_context,
     )

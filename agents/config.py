@@ -105,6 +105,24 @@ class IntrinsicConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class LPGConfig:
+    """The learned update rule (lpg)."""
+
+    predictions: int = 30
+    """Size of the categorical prediction y(s) (LPG: 30)."""
+    hidden: int = 256
+    """Width of the rule's backward LSTM (LPG: 256)."""
+    embedding: int = 16
+    """Hidden width of the embedding of predictions (LPG: 16)."""
+    prediction_weight: float = 0.5
+    """Weight α_y of the predictions' KL (LPG: 0.5)."""
+    prediction_entropy: float = 1e-3
+    """Outer loss: weight of the predictions' entropy bonus (LPG: 0.001)."""
+    rule: str = ""
+    """File of a learned rule, to be used as it is; empty: learn one in this life."""
+
+
+@dataclasses.dataclass(frozen=True)
 class AgentSettings:
     """Everything that makes an agent of a name and an environment."""
 
@@ -114,3 +132,4 @@ class AgentSettings:
     meta_init: MetaInitConfig = dataclasses.field(default_factory=MetaInitConfig)
     self_tuned: SelfTunedConfig = dataclasses.field(default_factory=SelfTunedConfig)
     intrinsic: IntrinsicConfig = dataclasses.field(default_factory=IntrinsicConfig)
+    lpg: LPGConfig = dataclasses.field(default_factory=LPGConfig)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+from agents.config import InnerLossConfig, OuterLossConfig
 from agents.returns import leaky_vtrace
 from agents.types import Array, NetworkOutput, Trajectory, real_transitions
 
@@ -90,12 +91,20 @@ def actor_critic_loss(
 
 
 def mean_kl(first: Array, second: Array, trajectory: Trajectory) -> Array:
-    """[B]: mean over time of KL(p || q) of the policies with logits `first` and `second`, [T+1, B, A] each."""
-    log_p, log_q = jax.nn.log_softmax(first[:-1]), jax.nn.log_softmax(second[:-1])
+    """[B]: mean over time of KL(p || q) of the distributions with logits `first` and `second`, [T, B, n] each."""
+    log_p, log_q = jax.nn.log_softmax(first), jax.nn.log_softmax(second)
     kl = jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
     return jnp.mean(jnp.where(real_transitions(trajectory.step_type), kl, 0.0), axis=0)
 
 
 def kl_to_anchor(output: NetworkOutput, anchor_logits: Array, trajectory: Trajectory) -> Array:
     """[B]: mean over time of KL(π || π_anchor), the anchor stopped (Zahavy et al. 2020, Eq. 5: new policy first)."""
-    return mean_kl(output.logits, jax.lax.stop_gradient(anchor_logits), trajectory)
+    return mean_kl(output.logits[:-1], jax.lax.stop_gradient(anchor_logits)[:-1], trajectory)
+
+
+def stream_return(trajectory: Trajectory, inner: InnerLossConfig, outer: OuterLossConfig) -> Array:
+    """[B]: what the actor-critic outer loss stands for: its policy part is minus the gradient of the mean reward a
+    step, in the loss's own units. The sampling correction must weigh scores in the same ones.
+    """
+    reward = clip_reward(trajectory.reward, inner.reward_clip) * real_transitions(trajectory.step_type)
+    return outer.policy_weight * reduction_scale(trajectory, inner.reduction) * jnp.mean(reward, axis=0)

@@ -8,6 +8,7 @@ from agents.config import (
     AgentSettings,
     InnerLossConfig,
     IntrinsicConfig,
+    LPGConfig,
     MetaInitConfig,
     NetworkConfig,
     OuterLossConfig,
@@ -37,7 +38,7 @@ class ExperimentConfig:
     """atari:NAME or NAME (snake or camel case; every game EnvPool ships), catch, two_colors."""
     agent: str = "stac"
     """impala (nothing self-tuned), mgrl (γ and λ), stac (γ, λ, α and the loss weights), stacx (with auxiliary heads),
-    lirpg (a learned intrinsic reward)."""
+    lirpg (a learned intrinsic reward), lpg (the whole rule is learned)."""
     runtime: Literal["collapsed", "ray"] = "collapsed"
     """collapsed: actors are threads of this process; ray: actors are Ray processes."""
     actors: int = 1
@@ -60,6 +61,7 @@ class ExperimentConfig:
     meta_init: MetaInitConfig = dataclasses.field(default_factory=MetaInitConfig)
     self_tuned: SelfTunedConfig = dataclasses.field(default_factory=SelfTunedConfig)
     intrinsic: IntrinsicConfig = dataclasses.field(default_factory=IntrinsicConfig)
+    lpg: LPGConfig = dataclasses.field(default_factory=LPGConfig)
     optimizer: InnerOptimizerConfig = dataclasses.field(default_factory=InnerOptimizerConfig)
     meta_optimizer: MetaOptimizerConfig = dataclasses.field(default_factory=MetaOptimizerConfig)
     meta_gradient: MetaGradientConfig = dataclasses.field(default_factory=MetaGradientConfig)

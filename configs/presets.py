@@ -10,6 +10,7 @@ from collections.abc import Callable
 from agents.config import (
     InnerLossConfig,
     IntrinsicConfig,
+    LPGConfig,
     MetaInitConfig,
     NetworkConfig,
     OuterLossConfig,
@@ -182,6 +183,23 @@ def two_colors_bmg() -> ExperimentConfig:
     )
 
 
+def catch_lpg() -> ExperimentConfig:
+    """LPG: the whole update rule is learned, here in one life on Catch. Source: Oh et al. 2020; sizes our own."""
+    return dataclasses.replace(
+        smoke(),
+        agent="lpg",
+        window=5,  # K = 5 (R)
+        unroll=20,  # rollouts of 20 (R)
+        correction=0.0,
+        # Paper: 30 predictions, LSTM 256 (R); (O) smaller, for CPUs
+        lpg=LPGConfig(predictions=8, hidden=32, embedding=16),
+        inner=InnerLossConfig(reduction="mean"),
+        outer=OuterLossConfig(gamma=0.99, value_weight=0.5, entropy_weight=0.05, kl_weight=0.0),  # entropy 0.05 (C)
+        meta_gradient=MetaGradientConfig(objective="next"),  # the validation rollout (S)
+        meta_optimizer=MetaOptimizerConfig(name="adam", learning_rate=1e-3, eps=1e-8, max_grad_norm=1.0),  # (O)
+    )
+
+
 PRESETS: dict[str, Callable[[], ExperimentConfig]] = {
     make.__name__: make
     for make in (
@@ -194,6 +212,7 @@ PRESETS: dict[str, Callable[[], ExperimentConfig]] = {
         smoke,
         two_colors_stac,
         two_colors_bmg,
+        catch_lpg,
     )
 }
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, get_args
 from actors.environments.make import JAX_GAMES, MAX_ACTORS, MAX_STREAMS, normalise_game
 from agents.config import Hyperparameter
 from agents.make import agent_names
+from agents.rules import load_rule, rule_shapes
 from configs.tree import ConfigError, Setting, check_choice, check_type, is_tuple, leaves
 
 ALL_HYPERPARAMETERS = get_args(Hyperparameter)
@@ -68,6 +69,11 @@ RANGES: dict[str, Range] = {
     "self_tuned.history": COUNT,
     "self_tuned.entropy_bound": NOT_NEGATIVE,
     "intrinsic.weight": NOT_NEGATIVE,
+    "lpg.predictions": Range(2),
+    "lpg.hidden": COUNT,
+    "lpg.embedding": COUNT,
+    "lpg.prediction_weight": NOT_NEGATIVE,
+    "lpg.prediction_entropy": NOT_NEGATIVE,
     "optimizer.learning_rate": POSITIVE,
     "optimizer.max_grad_norm": NOT_NEGATIVE,
     "optimizer.decay": DECAY,
@@ -92,6 +98,8 @@ RANGES: dict[str, Range] = {
     "environment.threads": NOT_NEGATIVE,
     "environment.catch_runs": COUNT,
     "environment.switch_steps": COUNT,
+    "environment.grid_size": Range(2, 32),
+    "environment.task": Range(0, 2**31 - 1),
     "pool.max_lag": COUNT,
     "pool.start_seconds": POSITIVE,
     "pool.hang_seconds": POSITIVE,
@@ -113,7 +121,7 @@ ANY_NUMBER = (
 
 
 def canonical_game(name: Any) -> str:
-    """Any spelling of a game -> "atari:pong", "catch" or "two_colors". ConfigError with the nearest where unknown."""
+    """Any spelling of a game -> "atari:pong", "catch", ... ConfigError with the nearest where unknown."""
     if not isinstance(name, str):
         raise ConfigError(f"--game: {name!r} is not text")
     try:
@@ -212,10 +220,10 @@ def _check_self_tuned(config: Any) -> None:
         )
     if len(set(own.parameters)) < len(own.parameters):
         raise ConfigError(f"--self-tuned.parameters: {' '.join(own.parameters)} names one of them twice")
-    if own.parameters and config.agent == "impala":
+    if own.parameters and config.agent in ("impala", "lpg"):
         raise ConfigError(
-            f"--self-tuned.parameters: {' '.join(own.parameters)} have no effect with --agent impala, which tunes"
-            " nothing; use --agent stac"
+            f"--self-tuned.parameters: {' '.join(own.parameters)} have no effect with --agent {config.agent}, which"
+            " tunes no hyperparameters; use --agent stac"
         )
     tuned = own.parameters or (ALL_HYPERPARAMETERS if config.agent in ("stac", "stacx") else ())
     for weight in ("policy_weight", "value_weight"):
@@ -227,14 +235,21 @@ def _check_self_tuned(config: Any) -> None:
             "--outer.separate-critic: False is not allowed with --agent lirpg, whose inner critic learns the value of"
             " the intrinsic reward, too; use True"
         )
-    if config.agent == "lirpg" and config.meta_gradient.differentiation == "trace":
+    if config.agent in ("lirpg", "lpg") and config.meta_gradient.differentiation == "trace":
         raise ConfigError(
-            "--meta-gradient.differentiation: trace is not allowed with --agent lirpg, whose reward is a network: too"
-            " many parameters; use reverse"
+            f"--meta-gradient.differentiation: trace is not allowed with --agent {config.agent}, whose η is a network:"
+            " too many parameters; use reverse"
         )
+    if config.lpg.rule:
+        if config.agent != "lpg":
+            raise ConfigError(f"--lpg.rule: {config.lpg.rule!r} has no effect with --agent {config.agent}; use lpg")
+        try:
+            load_rule(config.lpg.rule, rule_shapes(config.lpg))
+        except ValueError as error:
+            raise ConfigError(f"--lpg.rule: {error}") from None
     if own.form == "scalar":
         return
-    if config.agent in ("impala", "lirpg") and not own.parameters:
+    if config.agent in ("impala", "lirpg", "lpg") and not own.parameters:
         raise ConfigError(
             f"--self-tuned.form: {own.form} has no effect with --agent {config.agent} and no --self-tuned.parameters"
         )

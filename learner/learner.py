@@ -1,6 +1,6 @@
 """The learner: one batch in, one inner update out; at each window's end one step of η."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +12,7 @@ from agents.types import Agent, Array, MetaParams, Trajectory
 from learner.checkpoint import rebuild
 from learner.config import BootstrapConfig, InnerOptimizerConfig, MetaGradientConfig, MetaOptimizerConfig
 from learner.inner_update import InnerState, InnerUpdate, nonfinite_leaves, select
-from learner.mesh import Mesh
+from learner.mesh import Mesh, NoMesh
 from learner.meta_gradients.reverse import ReverseMetaGradient, last_entry
 from learner.meta_gradients.trace import TraceMetaGradient, TraceState
 from learner.optimizers import make_inner_optimizer, make_meta_optimizer
@@ -45,7 +45,7 @@ class LearnerState(NamedTuple):
     baseline: Array  # running mean return, NaN before the first batch
     context: Any  # what the agent's rule knows of the life so far; () for most
     skipped: Skipped
-    inner_updates: int
+    inner_updates: int  # an array inside the graph
     meta_updates: int
 
 
@@ -66,14 +66,24 @@ class Learner:
         meta_optimizer: MetaOptimizerConfig,
         meta_gradient: MetaGradientConfig,
         bootstrap: BootstrapConfig,
-        mesh: Mesh,
+        mesh: Mesh | NoMesh,
+        share: Callable[[MetaParams], MetaParams] = lambda gradient: gradient,
     ):
-        """`total_updates`: inner updates in the whole life, for the learning rate. `lags`: what policy lags can be."""
-        self._agent = agent
+        """A learner for one life.
+
+        Args:
+          lags: what policy lags can be.
+          total_updates: inner updates in the whole life, for the learning rate.
+          mesh: where its arrays lie.
+          share: what makes of each life's meta-gradient the one that all of them follow, where many lives that share η
+            run in one graph (`jax.lax.pmean` over them).
+        """
+        self.agent = agent
         bootstraps = meta_gradient.objective == "bootstrap"
         self._window = window + bootstrap.updates - 1 if bootstraps else window  # updates between two steps of η
         self._config = meta_gradient
         self._mesh = mesh
+        self._share = share
         self._streams = streams
         self._inner = InnerUpdate(agent, make_inner_optimizer(optimizer, total_updates))
         self._meta_optimizer = make_meta_optimizer(meta_optimizer)
@@ -93,12 +103,12 @@ class Learner:
         self.leaf_names = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(self._shapes())]
 
     def _shapes(self) -> Any:
-        return jax.eval_shape(self._agent.init, jax.random.key(0))
+        return jax.eval_shape(self.agent.init, jax.random.key(0))
 
     def init(self, key: Array) -> LearnerState:
         """A new life."""
-        params = self._agent.init(key)
-        meta_params = self._agent.init_meta(jax.random.fold_in(key, 1))
+        params = self.agent.init(key)
+        meta_params = self.agent.init_meta(jax.random.fold_in(key, 1))
         inner = InnerState(params, self._inner.optimizer.init(params))
         zero = jnp.zeros((), jnp.int32)
         state = LearnerState(
@@ -107,7 +117,7 @@ class Learner:
             tape=(),
             trace=self._trace.init(meta_params, inner, self._streams) if self._trace else None,
             baseline=jnp.asarray(jnp.nan, float),
-            context=self._agent.init_context(),
+            context=self.agent.init_context(),
             skipped=Skipped(zero, zero, zero, zero),
             inner_updates=0,
             meta_updates=0,
@@ -121,7 +131,7 @@ class Learner:
         """
         new = self.init(jax.random.key(0))
         state = rebuild(new._replace(tape=()), plain | {"tape": ()}, "learner")
-        core_state = self._agent.initial_state(self._streams)
+        core_state = self.agent.initial_state(self._streams)
         tape = []
         for entry in plain["tape"]:
             given, where = entry["trajectory"], "learner/tape/trajectory"
@@ -182,11 +192,16 @@ class Learner:
 
     def _arrive(self, trajectory: Trajectory, baseline: Array, context: Any) -> tuple[Array, Array, Array, Any]:
         """The batch's stream returns, the baseline of its score, the next batch's running mean, and the context."""
-        stream_return = self._agent.stream_return(trajectory)
+        stream_return = self.agent.stream_return(trajectory)
         # Before the first return any constant will do.
         own = jnp.where(jnp.isnan(baseline), 0.0, baseline)
         next_baseline = update_baseline(baseline, stream_return.mean(), self._config)
-        return stream_return, own, next_baseline, self._agent.next_context(context, trajectory)
+        return stream_return, own, next_baseline, self.agent.next_context(context, trajectory)
+
+    @property
+    def span(self) -> int:
+        """Inner updates between two steps of η."""
+        return self._window
 
     def _close(self, state: LearnerState, last: TapeEntry) -> tuple[LearnerState, dict[str, Array]]:
         """What batch D^k, k = length of the tape, is to the open window: its end, or one more of its boundaries."""
@@ -240,6 +255,7 @@ class Learner:
 
     def _meta_step(self, meta: MetaState, gradient: MetaParams, skipped: Skipped) -> tuple[MetaState, Skipped]:
         """One step of η, or none where the meta-gradient is not finite."""
+        gradient = self._share(gradient)
         updates, opt_state = self._meta_optimizer.update(gradient, meta.opt_state, meta.params)
         finite = ~jnp.any(nonfinite_leaves(gradient))
         new = select(finite, MetaState(optax.apply_updates(meta.params, updates), opt_state), meta)
@@ -247,7 +263,7 @@ class Learner:
 
     def meta_values(self, state: LearnerState) -> Mapping[str, Array]:
         """η by name, in its own units."""
-        return self._agent.meta_values(state.meta.params)
+        return self.agent.meta_values(state.meta.params)
 
 
 def _by_name(tree: MetaParams) -> dict[str, Array]:

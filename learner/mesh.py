@@ -40,3 +40,17 @@ class Mesh:
     def shard_streams(self, array: Array, axis: Literal[0, 1] = 0) -> Array:
         """[B, ...], or with axis 1 [T, B, ...], split over its streams."""
         return jax.device_put(array, (self._leading, self._second)[axis])
+
+
+class NoMesh:
+    """For lives that run inside the graph: everything stays where the graph has it."""
+
+    def replicate(self, tree: Any) -> Any:
+        return tree
+
+    def shard(self, trajectory: Trajectory) -> Trajectory:
+        return trajectory
+
+    def shard_streams(self, array: Array, axis: Literal[0, 1] = 0) -> Array:
+        del axis
+        return array

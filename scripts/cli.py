@@ -15,6 +15,7 @@ onelife: meta-gradient reinforcement learning, agents that tune their own learni
   onelife evaluate RUN_DIR [--episodes N] ...     play a run's newest checkpoint
   onelife report RUN_DIR                          a run's curves as one HTML page
   onelife presets                                 the presets and what they are
+  onelife study NAME | --list                     a study: sweep, figures, and a page with verdicts
   onelife bench [--rounds N] ...                  rates side by side: emulator, acting, training
   onelife doctor [--ray]                          check this machine and this installation
   onelife --version
@@ -54,6 +55,12 @@ def presets(words: list[str]) -> int:
     return run(words)
 
 
+def study(words: list[str]) -> int:
+    from scripts.study import main as run
+
+    return run(words)
+
+
 def bench(words: list[str]) -> int:
     from scripts.bench import main as run
 
@@ -67,7 +74,7 @@ def doctor(words: list[str]) -> int:
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    command.__name__: command for command in (train, evaluate, report, presets, bench, doctor)
+    command.__name__: command for command in (train, evaluate, report, presets, study, bench, doctor)
 }
 
 

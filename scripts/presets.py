@@ -48,6 +48,5 @@ def self_tuned(config: ExperimentConfig) -> str:
         parts[0] += f" ({config.self_tuned.form})"
     if config.inner.auxiliary_heads:
         parts[0] += f" x {1 + config.inner.auxiliary_heads}"
-    if config.agent == "lirpg":
-        parts.append("r_in(s, a)")
+    parts += {"lirpg": ["r_in(s, a)"], "lpg": ["the rule"]}.get(config.agent, [])
     return ", ".join(parts) or "nothing"

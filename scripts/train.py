@@ -212,8 +212,8 @@ def _agent(name: str, settings: AgentSettings, spec: Any) -> Any:
     return make_agent(name, spec, settings)
 
 
-def make_learner(config: ExperimentConfig, spec: Any) -> Any:
-    """The learner of an experiment, on every local device."""
+def make_learner(config: ExperimentConfig, spec: Any, **where: Any) -> Any:
+    """The learner of an experiment, on every local device if `where` (see `Learner`) does not say otherwise."""
     from learner.learner import Learner
     from learner.mesh import Mesh
 
@@ -230,7 +230,7 @@ def make_learner(config: ExperimentConfig, spec: Any) -> Any:
         meta_optimizer=config.meta_optimizer,
         meta_gradient=config.meta_gradient,
         bootstrap=config.bootstrap,
-        mesh=Mesh(),
+        **{"mesh": Mesh()} | where,
     )
 
 

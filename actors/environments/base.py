@@ -41,6 +41,9 @@ class JaxEnvironment(Protocol):
 
     `TimeStep` leaves are jax arrays of the shapes and types above, without the B axis. The state holds the stream's
     own random key, and any clock of the lifetime, which episode ends never reset.
+
+    An environment that is a family of tasks takes the key of one as the second argument of `reset`, and says so by
+    `has_tasks = True`; without it, it is the task that its settings name.
     """
 
     spec: EnvironmentSpec

@@ -10,7 +10,7 @@ from actors.environments.base import Environment, JaxEnvironment
 from actors.environments.names import match_name
 from agents.types import EnvironmentSpec
 
-JAX_GAMES = ("catch", "two_colors")
+JAX_GAMES = ("catch", "two_colors", "grid")
 
 MAX_STREAMS = 2**12
 MAX_ACTORS = 2**10
@@ -19,7 +19,7 @@ _MODULUS = 2**31  # EnvPool's seeds are C ints
 
 
 def normalise_game(name: str) -> str:
-    """Any spelling of a game ("pong", "Pong", "atari:Pong", "MsPacman") -> "atari:pong", "catch" or "two_colors".
+    """Any spelling of a game ("pong", "Pong", "atari:Pong", "MsPacman") -> "atari:pong", "catch", ...
 
     Raises ValueError, one line with the nearest match, for an unknown game. Starts and imports no engine.
     """
@@ -68,6 +68,10 @@ def make_jax_environment(game: str, config: EnvironmentConfig) -> JaxEnvironment
             from actors.environments.two_colors import TwoColors
 
             return TwoColors(config.switch_steps)
+        case "grid":
+            from actors.environments.grid import Grid
+
+            return Grid(config.grid_size, task=config.task)
     return None
 
 

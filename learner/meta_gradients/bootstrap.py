@@ -46,7 +46,7 @@ def matching_gradient(
 
     def loss(params: Params) -> tuple[Array, dict[str, Any]]:
         output = update.agent.unroll(params, trajectory)
-        kl = jnp.mean(mean_kl(goal.logits, output.logits, trajectory))
+        kl = jnp.mean(mean_kl(goal.logits[:-1], output.logits[:-1], trajectory))
         value = jnp.mean(jnp.where(real, 0.5 * jnp.square(goal.value - output.value)[:-1], 0.0))
         pairs = zip(jax.tree.leaves(params), jax.tree.leaves(target), strict=True)
         distance = 0.5 * sum(jnp.sum(jnp.square(a - b)) for a, b in pairs)

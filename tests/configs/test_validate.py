@@ -145,13 +145,13 @@ def test_devices():
         ({"inner.auxiliary_heads": 2}, "use 0, or --agent stacx"),
         ({"self_tuned.parameters": ("gamma", "alpha", "gamma")}, "names one of them twice"),
         ({"self_tuned.parameters": ("gama",)}, "did you mean gamma?"),
-        ({"agent": "impala", "self_tuned.parameters": ("gamma",)}, "which tunes nothing"),
+        ({"agent": "impala", "self_tuned.parameters": ("gamma",)}, "which tunes no hyperparameters"),
         ({"agent": "impala", "self_tuned.form": "state"}, "has no effect with --agent impala"),
         ({"self_tuned.form": "history", "meta_gradient.differentiation": "trace"}, "use reverse"),
         ({"agent": "lirpg"}, "--outer.separate-critic: False is not allowed"),
         (
             {"agent": "lirpg", "outer.separate_critic": True, "meta_gradient.differentiation": "trace"},
-            "whose reward is a network",
+            "whose η is a network",
         ),
         ({"bootstrap.updates": 3}, "--bootstrap.updates: 3 has no effect with --meta-gradient.objective same"),
         (

@@ -1,0 +1,90 @@
+"""LPG (Oh et al. 2020): the update rule itself is learned.
+
+The agent has a policy and a categorical prediction y(s) without a meaning of its own. A backward LSTM with parameters η
+reads each stream's rewards, terminations, probabilities of the actions taken and embedded predictions, and says where
+both should go: the inner loss is -π̂ log π(a|s) + α_y KL(y(s) || ŷ), π̂ and ŷ being the LSTM's. What it reads of θ is
+stopped. A critic of the outer discount learns beside, for the outer loss alone.
+
+Left out of the paper's: the L2 penalties on π̂ and ŷ.
+"""
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+
+from agents import losses
+from agents.config import AgentSettings
+from agents.networks import make_network
+from agents.rules import load_rule, rule_shapes
+from agents.types import LAST, Agent, Array, EnvironmentSpec, NetworkOutput, Trajectory, real_transitions
+
+SELF_TUNED = ()
+
+
+def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
+    """η: the LSTM's parameters; with `lpg.rule` they are those of a file, η is empty, and the rule stays as it is."""
+    inner, outer, config = settings.inner, settings.outer, settings.lpg
+    network = make_network(settings.network, spec, {"prediction": config.predictions})
+    outer_fixed = {name: getattr(outer, name) for name in losses.HYPERPARAMETERS if name != "alpha"} | {"alpha": 1.0}
+    clips = {"rho_clip": inner.rho_clip, "reward_clip": inner.reward_clip}
+
+    def rule_of(inputs: Array, y: Array, next_y: Array, ends: Array) -> tuple[Array, Array]:
+        embed = hk.nets.MLP([config.embedding, 1], name="embed")
+        x = jnp.concatenate([inputs, embed(y), embed(next_y)], axis=-1)
+        core = hk.ResetCore(hk.LSTM(config.hidden))
+        state = jax.tree.map(lambda part: part.astype(x.dtype), core.initial_state(x.shape[1]))
+        out, _ = hk.dynamic_unroll(core, (x, ends), state, reverse=True)
+        return hk.Linear(1, name="policy")(out)[..., 0], hk.Linear(config.predictions, name="target")(out)
+
+    rule = hk.without_apply_rng(hk.transform(rule_of))
+    frozen = load_rule(config.rule, rule_shapes(config)) if config.rule else None
+
+    def init_meta(key: Array) -> dict:
+        y = jnp.zeros((1, 1, config.predictions))
+        return {} if frozen else rule.init(key, jnp.zeros((1, 1, 4)), y, y, jnp.zeros((1, 1), bool))
+
+    def apply_rule(meta: dict, output: NetworkOutput, trajectory: Trajectory) -> tuple[Array, Array]:
+        """-> π̂ [T, B], ŷ logits [T, B, m]."""
+        log_prob = losses.action_log_prob(output.logits[:-1], trajectory.action)
+        reward = losses.clip_reward(trajectory.reward, inner.reward_clip).astype(log_prob.dtype)
+        inputs = (reward, trajectory.discount.astype(log_prob.dtype), jnp.full_like(log_prob, outer.gamma))
+        inputs = jnp.stack([*inputs, jnp.exp(log_prob)], axis=-1)
+        y = jax.nn.softmax(output.heads["prediction"])
+        inputs, y = jax.lax.stop_gradient((inputs, y))
+        # Read backwards, what follows the end of an episode is none of this one's business.
+        ends = jnp.asarray(trajectory.step_type[1:] == LAST)
+        return rule.apply(frozen or meta, inputs, y[:-1], y[1:], ends)
+
+    def inner_loss(meta, output, trajectory):
+        real = real_transitions(trajectory.step_type)
+        direction, target = apply_rule(meta, output, trajectory)
+        log_prob = losses.action_log_prob(output.logits[:-1], trajectory.action)
+        policy = jnp.where(real, -direction * log_prob, 0.0)
+        kl = losses.mean_kl(output.heads["prediction"][:-1], target, trajectory)
+        critic_only = outer_fixed | {"policy_weight": 0.0, "entropy_weight": 0.0}
+        critic, logs = losses.actor_critic_loss(critic_only, output, trajectory, **clips)
+        loss = jnp.mean(policy, axis=0) + config.prediction_weight * kl + critic
+        logs |= {"rule_policy": jnp.mean(policy), "rule_prediction": jnp.mean(kl), "direction": jnp.std(direction)}
+        return losses.reduction_scale(trajectory, inner.reduction) * loss, logs
+
+    def outer_loss(output, trajectory, anchor_logits):
+        loss, logs = losses.actor_critic_loss(outer_fixed, output, trajectory, **clips)
+        log_y = jax.nn.log_softmax(output.heads["prediction"][:-1])
+        entropy = -jnp.sum(jnp.exp(log_y) * log_y, axis=-1) * real_transitions(trajectory.step_type)
+        loss -= config.prediction_entropy * jnp.mean(entropy, axis=0)
+        if outer.kl_weight:
+            loss += outer.kl_weight * losses.kl_to_anchor(output, anchor_logits, trajectory)
+        return losses.reduction_scale(trajectory, inner.reduction) * loss, logs | {"entropy_y": jnp.mean(entropy)}
+
+    return Agent(
+        init=network.init,
+        initial_state=network.initial_state,
+        step=network.step,
+        unroll=network.unroll,
+        init_meta=init_meta,
+        meta_values=lambda meta: {},
+        inner_loss=inner_loss,
+        outer_loss=outer_loss,
+        uses_anchor=bool(outer.kl_weight),
+        stream_return=lambda trajectory: losses.stream_return(trajectory, inner, outer),
+    )

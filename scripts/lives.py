@@ -1,0 +1,154 @@
+"""Whole lives inside the graph: many seeds of an experiment at once, or many lives that share η.
+
+For environments in pure JAX. A life here is what `onelife train` lives at lag 0 or 1 with one actor: the same agent,
+the same learner, the same environment, the same random numbers.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from actors.actor import actor_key
+from actors.environments.jax_adapter import stream_keys
+from actors.environments.make import make_jax_environment, stream_seeds
+from actors.unroll import start_in_graph, unroll_in_graph
+from agents.types import Array, Params, real_transitions
+from configs.experiment import ExperimentConfig
+from configs.tree import ConfigError
+from learner.learner import Learner, LearnerState
+from learner.mesh import NoMesh
+from scripts.train import make_learner
+
+LIVES = "lives"  # the axis of lives, for collectives over them
+_TASK, _REBORN = 2**31 - 1, 2**31 - 2  # folded into a life's key; its unrolls' indices are far below
+
+
+class Life(NamedTuple):
+    """One life between two updates."""
+
+    learner: LearnerState
+    actor: Any  # environments, their last time steps, and the core state
+    stale: Params  # at lag 1 the parameters before the last update; () at lag 0
+    key: Array  # the actor's
+
+
+class Lives:
+    """Lives of one experiment, side by side under `vmap`.
+
+    Args:
+      config: an experiment on a JAX game, at lag 0 or 1, with one actor.
+      shared: all lives have one η, which follows the mean of their meta-gradients; otherwise each has its own.
+      own_tasks: each life has a task of its own, on games that have tasks; otherwise that of the settings.
+      lifetime: windows after which a life ends and, η apart, a new one begins; 0 for never.
+    """
+
+    def __init__(self, config: ExperimentConfig, shared: bool = False, own_tasks: bool = False, lifetime: int = 0):
+        self._environment = make_jax_environment(config.game, config.environment)
+        if self._environment is None or config.lag == "free" or config.actors != 1:
+            raise ConfigError(
+                f"--game: {config.game} at --lag {config.lag} with --actors {config.actors} cannot live in the graph;"
+                " it takes a game in JAX, lag 0 or 1, and one actor"
+            )
+        self._config = config
+        self._own_tasks = own_tasks
+        self._lifetime = lifetime
+        self._shared = shared
+        share = functools.partial(jax.lax.pmean, axis_name=LIVES) if shared else lambda gradient: gradient
+        self._learner = make_learner(config, self._environment.spec, mesh=NoMesh(), share=share)
+        self._start = jax.jit(self._vmap(self._start_one))
+        self._windows = jax.jit(self._many_windows, static_argnums=1, donate_argnums=0)
+
+    @property
+    def learner(self) -> Learner:
+        return self._learner
+
+    @property
+    def steps_per_window(self) -> int:
+        """Agent steps of one life between two steps of η, those on which an episode is reset included."""
+        return self._learner.span * self._config.unroll * self._config.streams
+
+    def start(self, seeds: Sequence[int]) -> Life:
+        """Lives that have seen their first batch: [number of seeds] leads every shape. Shared η is the first seed's."""
+        streams = np.stack([stream_keys(stream_seeds(seed, 0, 0, self._config.streams)) for seed in seeds])
+        return self._start(jnp.asarray(seeds, jnp.uint32), jnp.asarray(streams))
+
+    def run(self, lives: Life, windows: int) -> tuple[Life, dict[str, Array]]:
+        """Lives `windows` windows longer (`lives` is used up), and their records.
+
+        Records are [lives, windows, ...]: "reward" and "entropy" [..., span] of each update's batch, means a real
+        step; "meta/…" η after each window, in its own units; "meta_grad/…" as the learner says.
+        """
+        return self._windows(lives, windows)
+
+    def _vmap(self, function: Callable) -> Callable:
+        return jax.vmap(function, axis_name=LIVES)
+
+    def _start_one(self, seed: Array, streams: Array) -> Life:
+        learner = self._learner.init(jax.random.fold_in(jax.random.key(seed), 0))
+        if self._shared:
+            meta = jax.tree.map(lambda x: jax.lax.all_gather(x, LIVES)[0], learner.meta)
+            learner = learner._replace(meta=meta)
+        return self._be_born(learner, streams, actor_key(seed, 0, 0))
+
+    def _be_born(self, learner: LearnerState, streams: Array, key: Array) -> Life:
+        """A life from its first parameters to its first update."""
+        zero = jnp.zeros((), jnp.int32)
+        learner = learner._replace(inner_updates=zero, meta_updates=zero)
+        task = jax.random.fold_in(key, _TASK) if self._own_tasks else None
+        actor = start_in_graph(self._learner.agent, self._environment, streams, task)
+        stale = learner.inner.params if self._config.lag == "1" else ()
+        return self._update(Life(learner, actor, stale, key))[0]
+
+    def _reborn(self, life: Life) -> Life:
+        """A new life with the same η."""
+        key, params_key, streams_key = jax.random.split(jax.random.fold_in(life.key, _REBORN), 3)
+        streams = jax.random.bits(streams_key, (self._config.streams, 2), jnp.uint32)
+        learner = self._learner.init(params_key)._replace(meta=life.learner.meta)
+        return self._be_born(learner, streams, key)
+
+    def _update(self, life: Life) -> tuple[Life, dict[str, Array]]:
+        """One batch and what the learner makes of it."""
+        learner, index = life.learner, life.learner.inner_updates
+        late = self._config.lag == "1"
+        params, version = (life.stale, jnp.maximum(index - 1, 0)) if late else (learner.inner.params, index)
+        trajectory, actor = unroll_in_graph(
+            self._learner.agent,
+            self._environment,
+            self._config.unroll,
+            params,
+            version,
+            life.actor,
+            jax.random.fold_in(life.key, index),
+        )
+        stale = learner.inner.params if late else ()
+        learner, metrics = self._learner.step(learner, trajectory)
+        real = real_transitions(trajectory.step_type)
+        metrics["reward"] = jnp.sum(trajectory.reward * real) / jnp.maximum(jnp.sum(real), 1)
+        return Life(learner, actor, stale, life.key), metrics
+
+    def _window(self, life: Life) -> tuple[Life, dict[str, Array]]:
+        """The updates from one step of η to the next; a window's first update has happened before it."""
+        metrics = []
+        for _ in range(self._learner.span):
+            life, of_update = self._update(life)
+            metrics.append(of_update)
+        records = {name: jnp.stack([m[key] for m in metrics]) for name, key in _OF_UPDATES.items()}
+        records |= {name: metrics[-1][name] for name in metrics[-1] if name.startswith(("meta/", "meta_grad/"))}
+        if self._lifetime:
+            over = life.learner.meta_updates >= self._lifetime
+            life = jax.tree.map(lambda new, old: jnp.where(over, new, old), self._reborn(life), life)
+        records |= {f"meta/{name}": value for name, value in self._learner.meta_values(life.learner).items()}
+        return life, records
+
+    def _many_windows(self, lives: Life, windows: int) -> tuple[Life, dict[str, Array]]:
+        def scan(life: Life) -> tuple[Life, dict[str, Array]]:
+            return jax.lax.scan(lambda life, _: self._window(life), life, length=windows)
+
+        return self._vmap(scan)(lives)
+
+
+_OF_UPDATES = {"reward": "reward", "entropy": "loss/entropy"}

@@ -1,0 +1,95 @@
+"""Two Colors: does a bootstrapped target tune the entropy weight better than the plain meta-gradient, or none?"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.experiment import ExperimentConfig
+from configs.presets import preset
+from configs.tree import override
+from scripts.studies.arms import by_seed, cells, draw_curves, run_arm
+from scripts.studies.base import Cell, Figure, Row, Study, Verdict
+from scripts.studies.statistics import is_above
+
+STEPS = {"smoke": 6_400, "small": 800_000, "paper": 10_000_000}
+SWITCH = {"smoke": 1_600, "small": 100_000, "paper": 100_000}
+FIXED = (0.01, 0.05, 0.2)
+MG = "MG, K = 7"
+BMG = {"BMG, K = 1, L = 8": (1, 8), "BMG, K = 7, L = 9": (7, 9)}
+LEARNED = (MG, *BMG)
+
+
+def _fixed(weight: float) -> str:
+    return f"fixed {weight:g}"
+
+
+def arms(scale: str) -> dict[str, ExperimentConfig]:
+    """The same actor-critic with its entropy weight fixed, or tuned by one of the two meta-gradients."""
+    own = {"frames": STEPS[scale], "environment.switch_steps": SWITCH[scale], "lag": "0"}
+    base = override(preset("two_colors_bmg"), own | {"meta_optimizer.learning_rate": 1e-3})
+    plain = {"meta_gradient.objective": "next", "bootstrap.updates": 1}
+    still = {
+        _fixed(weight): override(
+            base,
+            plain
+            | {
+                "agent": "impala",
+                "self_tuned.parameters": (),
+                "self_tuned.form": "scalar",
+                "inner.entropy_weight": weight,
+            },
+        )
+        for weight in FIXED
+    }
+    bootstrapped = {
+        name: override(base, {"window": window, "bootstrap.updates": target}) for name, (window, target) in BMG.items()
+    }
+    return still | {MG: override(base, plain)} | bootstrapped
+
+
+def _cells(scale: str, seeds: int) -> list[Cell]:
+    return cells(arms(scale), seeds)
+
+
+def judge(rows: Sequence[Row]) -> list[Verdict]:
+    fixed = max((by_seed(rows, _fixed(weight)) for weight in FIXED), key=lambda x: x.mean())
+    bmg = max((by_seed(rows, arm) for arm in BMG), key=lambda x: x.mean())
+    mg = by_seed(rows, MG)
+    return [
+        is_above("BMG earns more over the life than MG", bmg, mg, " reward a step"),
+        is_above("MG earns more over the life than the best fixed entropy weight", mg, fixed, " reward a step"),
+        is_above("BMG earns more over the life than the best fixed entropy weight", bmg, fixed, " reward a step"),
+    ]
+
+
+def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
+    every = [_fixed(weight) for weight in FIXED] + list(LEARNED)
+    caption = "Reward a step, mean and 95 % interval over seeds; the two objects swap their rewards at each dip"
+    figures = [draw_curves(rows, every, "reward", "reward a step", out / "reward.png", caption)]
+    path, caption = out / "entropy_weight.png", "The entropy weight that the meta-gradients choose"
+    figures.append(draw_curves(rows, LEARNED, "meta/entropy_weight", "entropy weight", path, caption))
+    return figures
+
+
+def setting(scale: str) -> str:
+    return (
+        f"One stream of {STEPS[scale]:,} steps, rewards swapped every {SWITCH[scale]:,}; actor-critic, mlp 256-256, SGD"
+        " 0.1, rollouts of 16, γ 0.99, on-policy. The entropy weight is a network of the last 10 mean rewards, in (0, 1)"
+        "; it starts at 0.1. η's Adam: 1e-3. The best of several fixed weights, and of two BMGs, counts: chosen on the"
+        " same seeds, which favours both."
+    )
+
+
+STUDY = Study(
+    title="Bootstrapped meta-gradients on Two Colors",
+    question=(
+        "Flennerhag et al. 2021 (Section 5.1) claim that BMG adapts to swapping rewards better than the plain"
+        " meta-gradient (MG), which is better than a fixed entropy weight."
+    ),
+    minutes={"smoke": "1 min", "small": "15 min", "paper": "5 h (projected)"},
+    seeds={"smoke": 2, "small": 10, "paper": 50},
+    cells=_cells,
+    run=run_arm,
+    judge=judge,
+    draw=draw,
+    setting=setting,
+)

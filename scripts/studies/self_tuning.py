@@ -1,0 +1,124 @@
+"""Does an agent that tunes itself recover from bad hyperparameters, and lose nothing where they were good?"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from agents.config import MetaInitConfig, SelfTunedConfig
+from configs.experiment import ExperimentConfig
+from configs.presets import preset
+from configs.tree import override
+from scripts.studies.arms import by_seed, cells, draw_curves, run_arm
+from scripts.studies.base import Cell, Figure, Row, Study, Verdict
+from scripts.studies.statistics import is_above, is_not_below
+
+ENTROPY_BOUND = 0.5
+
+
+def _raw(value: float, bound: float = 1.0) -> float:
+    return math.log(value / (bound - value))
+
+
+# The starting values: STAC's own, then one of them wrong.
+STARTS = {
+    "good": {"gamma": 0.99, "entropy_weight": 0.01},
+    "low gamma": {"gamma": 0.5, "entropy_weight": 0.01},
+    "high entropy": {"gamma": 0.99, "entropy_weight": 0.3},
+}
+STEPS = {"smoke": 4_000, "small": 400_000, "paper": 4_000_000}
+GAMES = ("catch", "two_colors")
+
+
+def experiment(game: str, start: str, tuned: bool, scale: str) -> ExperimentConfig:
+    """STAC on the smoke preset's network; the fixed agent is the same one with η held still."""
+    values = STARTS[start]
+    base = preset("smoke")
+    config = override(
+        base,
+        {
+            "game": game,
+            "frames": STEPS[scale],
+            "lag": "0",
+            "streams": 16,
+            "environment.switch_steps": STEPS[scale] // 16 // 4,  # four halves of the world in a life
+            "outer.gamma": 0.99,
+            "outer.kl_weight": 0.0,
+            "meta_optimizer.learning_rate": 3e-3 if tuned else 0.0,
+        },
+    )
+    return dataclasses.replace(
+        config,
+        self_tuned=SelfTunedConfig(entropy_bound=ENTROPY_BOUND),
+        meta_init=MetaInitConfig(
+            gamma=_raw(values["gamma"]), entropy_weight=_raw(values["entropy_weight"], ENTROPY_BOUND)
+        ),
+    )
+
+
+def _arm(game: str, start: str, tuned: bool) -> str:
+    return f"{game}, {start}, {'self-tuned' if tuned else 'fixed'}"
+
+
+def _cells(scale: str, seeds: int) -> list[Cell]:
+    arms = {
+        _arm(game, start, tuned): experiment(game, start, tuned, scale)
+        for game in GAMES
+        for start in STARTS
+        for tuned in (True, False)
+    }
+    return cells(arms, seeds)
+
+
+def judge(rows: Sequence[Row]) -> list[Verdict]:
+    verdicts = []
+    for game in GAMES:
+        for start in STARTS:
+            tuned, fixed = (by_seed(rows, _arm(game, start, flag)) for flag in (True, False))
+            if start == "good":
+                margin = 0.05 * abs(fixed.mean())
+                claim = f"{game}: from good hyperparameters self-tuning loses nothing (less than 5 %)"
+                verdicts.append(is_not_below(claim, tuned, fixed, margin, " reward a step"))
+            else:
+                claim = f"{game}: started from {start}, self-tuning earns more over the life than staying there"
+                verdicts.append(is_above(claim, tuned, fixed, " reward a step"))
+    return verdicts
+
+
+def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
+    figures = []
+    for game in GAMES:
+        arms = [_arm(game, start, tuned) for start in STARTS for tuned in (True, False)]
+        own = [arm for arm in arms if arm.endswith("self-tuned")]
+        caption = f"{game}: reward a step, mean and 95 % interval over seeds"
+        figures.append(draw_curves(rows, arms, "reward", "reward a step", out / f"{game}.png", caption))
+        for name, label in (("gamma", "γ"), ("entropy_weight", "entropy weight")):
+            path, caption = out / f"{game}_{name}.png", f"{game}: {label} of the self-tuning agents"
+            figures.append(draw_curves(rows, own, f"meta/{name}", label, path, caption))
+    return figures
+
+
+def setting(scale: str) -> str:
+    return (
+        "STAC (all six parameters, K = 4, outer loss on the same batch) against the same agent with η held still, mlp"
+        f" 64-64, Adam 1e-3, 16 streams of {STEPS[scale] // 16:,} steps, unroll 20, on-policy, λ = 0.01. η's Adam:"
+        f" 3e-3. Bad starts: γ {STARTS['low gamma']['gamma']} for {STARTS['good']['gamma']}, entropy weight"
+        f" {STARTS['high entropy']['entropy_weight']} for {STARTS['good']['entropy_weight']} (bound {ENTROPY_BOUND})."
+        " Two Colors swaps its rewards three times."
+    )
+
+
+STUDY = Study(
+    title="Self-tuning from bad and from good hyperparameters",
+    question=(
+        "STAC (Zahavy et al. 2020) claims that an agent can tune its own hyperparameters while it learns. A self-tuning"
+        " agent that starts badly should recover against one that stays there, and lose nothing from a good start."
+    ),
+    minutes={"smoke": "1 min", "small": "15 min", "paper": "2 h (projected)"},
+    seeds={"smoke": 2, "small": 10, "paper": 30},
+    cells=_cells,
+    run=run_arm,
+    judge=judge,
+    draw=draw,
+    setting=setting,
+)

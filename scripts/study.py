@@ -1,0 +1,77 @@
+"""`onelife study`: runs a study, or lists them."""
+
+import importlib
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from configs.tree import ConfigError, check_choice
+from scripts.parse import Parser
+from scripts.studies.base import PAGE, SCALES, Study, run_study
+
+STUDIES = ("bmg_two_colors", "self_tuning", "lpg_grid")
+
+
+def main(words: list[str]) -> int:
+    """Runs the command; returns its exit code: 2 where the input is wrong, told in one line on stderr."""
+    parser = Parser(prog="onelife study", description="Runs a study; goes on where it was stopped.", allow_abbrev=False)
+    parser.add_argument("name", nargs="?", metavar="NAME", help="which; --list shows them")
+    parser.add_argument("--list", action="store_true", help="what there is, and how long each takes")
+    parser.add_argument("--scale", default="small", help=f"{', '.join(SCALES)} (default: small)")
+    parser.add_argument("--seeds", type=int, help="how many; the default is the scale's own")
+    parser.add_argument("--out", help="where its table, figures and page go (default: studies/NAME-SCALE)")
+    try:
+        options = parser.parse_args(words)
+        if options.list:
+            return _list()
+        if options.name is None:
+            raise ConfigError("onelife study: NAME is missing; --list shows them")
+        check_choice("NAME", options.name, STUDIES)
+        check_choice("--scale", options.scale, SCALES)
+        if options.seeds is not None and options.seeds < 1:
+            raise ConfigError(f"--seeds: {options.seeds} is not allowed; it must be 1 or more")
+        study = _load(options.name)
+        seeds = options.seeds or study.seeds[options.scale]
+        out = Path(options.out or f"studies/{options.name}-{options.scale}")
+        return _run(options.name, study, options.scale, seeds, out)
+    except ConfigError as error:
+        print(f"onelife: {error}", file=sys.stderr)
+        return 2
+
+
+def _load(name: str) -> Study:
+    return importlib.import_module(f"scripts.studies.{name}").STUDY
+
+
+def _list() -> int:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("study", "what", *SCALES):
+        table.add_column(column)
+    for name in STUDIES:
+        study = _load(name)
+        table.add_row(name, study.title, *(study.minutes[scale] for scale in SCALES))
+    Console(highlight=False).print(table)
+    return 0
+
+
+def _run(name: str, study: Study, scale: str, seeds: int, out: Path) -> int:
+    console = Console(stderr=True, highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    try:
+        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
+            task = bar.add_task(name, total=1.0)
+
+            def tell(what: str, fraction: float) -> None:
+                bar.update(task, description=f"{name}: {what}", completed=fraction)
+
+            verdicts = run_study(name, study, scale, seeds, out, tell)
+    except KeyboardInterrupt:
+        print(f"onelife: stopped; the same command goes on from what {out} holds", file=sys.stderr)
+        return 130
+    for verdict in verdicts:
+        print(f"{verdict.verdict:>10}  {verdict.claim}: {verdict.measured}")
+    print(out / PAGE)
+    return 0

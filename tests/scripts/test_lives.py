@@ -1,0 +1,102 @@
+"""Lives in the graph against the same life lived by the training command's own parts."""
+
+import jax
+import numpy as np
+import pytest
+
+from actors.environments.make import environment_spec
+from agents.types import VersionedParams, real_transitions
+from configs.presets import preset
+from configs.tree import ConfigError, override
+from scripts.lives import Lives
+from scripts.train import make_actor_from, make_learner
+
+SMALL = {"streams": 4, "unroll": 6, "window": 2, "network.hidden": (8,), "frames": 4_000}
+
+
+def outside(config, seed, updates):
+    """The life with `config`, batch after batch on the host; η and mean reward after each update."""
+    config = override(config, {"seed": seed})
+    spec = environment_spec(config.game, config.environment)
+    learner, actor = make_learner(config, spec), make_actor_from(config)(0, 0)
+    state = learner.init(jax.random.fold_in(jax.random.key(seed), 0))
+    published = [VersionedParams(0, state.inner.params)]
+    meta, reward = [], []
+    for k in range(updates):
+        trajectory = actor.unroll(published[max(k - int(config.lag), 0)]).trajectory
+        state, _ = learner.step(state, trajectory)
+        published.append(VersionedParams(state.inner_updates, state.inner.params))
+        meta.append({name: float(value) for name, value in learner.meta_values(state).items()})
+        real = real_transitions(trajectory.step_type)
+        reward.append(float((trajectory.reward * real).sum() / max(real.sum(), 1)))
+    actor.close()
+    return state, meta, reward
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"game": "catch", "lag": "0"},
+        {"game": "two_colors", "lag": "1", "window": 3, "correction": 0.5, "meta_gradient.objective": "all"},
+        {"game": "grid", "lag": "0", "agent": "impala", "correction": 0.0},
+        {"game": "two_colors", "lag": "0", "correction": 0.0, "meta_gradient.objective": "bootstrap", "window": 1},
+    ],
+    ids=lambda settings: settings["game"] + settings["lag"] + settings.get("meta_gradient.objective", ""),
+)
+def test_a_life_in_the_graph_is_the_one_outside(settings):
+    config = override(preset("smoke"), SMALL | {"correction": 0.01} | settings)
+    lives, windows = Lives(config), 4
+    state, records = lives.run(lives.start([3, 5]), windows)
+    updates = 1 + windows * lives.learner.span
+    for i, seed in enumerate((3, 5)):
+        expected, meta, reward = outside(config, seed, updates)
+        np.testing.assert_allclose(records["reward"][i].reshape(-1), reward[1:], atol=1e-6)
+        for name in meta[-1]:
+            of_windows = [m[name] for m in meta[lives.learner.span :: lives.learner.span]]
+            np.testing.assert_allclose(records[f"meta/{name}"][i], of_windows, rtol=1e-4)
+        own = jax.tree.map(lambda x, i=i: x[i], state.learner.inner.params)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), own, expected.inner.params)
+
+
+def test_shared_lives_follow_the_mean_of_their_meta_gradients():
+    """With plain SGD on η, the first step of shared lives is the mean of the steps of separate ones."""
+    config = override(
+        preset("smoke"),
+        SMALL | {"lag": "0", "correction": 0.0, "meta_optimizer.name": "sgd", "meta_optimizer.learning_rate": 1.0},
+    )
+    values = {}
+    for shared in (False, True):
+        lives = Lives(config, shared=shared)
+        state, _ = lives.run(lives.start([0, 1, 2]), 1)
+        values[shared] = state.learner.meta.params
+    for name, value in values[True].items():
+        assert np.ptp(value) == 0
+        np.testing.assert_allclose(value[0], values[False][name].mean(), rtol=1e-5)
+    assert any(np.ptp(value) > 0 for value in values[False].values())
+
+
+def test_lives_end_and_begin_anew_with_the_same_eta_and_another_task():
+    config = override(preset("catch_lpg"), SMALL | {"game": "grid", "lag": "0", "window": 2})
+    lives = Lives(config, shared=True, own_tasks=True, lifetime=3)
+    state = lives.start([0, 1])
+    tasks, updates = [], []
+    for _ in range(4):
+        tasks.append(np.asarray(state.actor[0].task.objects))
+        before = jax.tree.map(np.asarray, state.learner.meta.params)
+        state, records = lives.run(state, 1)
+        updates.append(np.asarray(state.learner.inner_updates).tolist())
+        moved = jax.tree.map(lambda a, b: np.any(a != b), before, state.learner.meta.params)
+        assert any(jax.tree.leaves(moved))
+    assert updates == [[3, 3], [5, 5], [1, 1], [3, 3]]
+    assert np.array_equal(tasks[0], tasks[2]) and not np.array_equal(tasks[0], tasks[3])
+    assert not np.array_equal(tasks[0][0], tasks[0][1])
+    assert np.all(tasks[0] == tasks[0][:, :1])  # the streams of a life share its task
+    assert records["meta_grad/norm"].shape == (2, 1)
+    assert all(np.array_equal(leaf[0], leaf[1]) for leaf in jax.tree.leaves(state.learner.meta.params))
+
+
+@pytest.mark.parametrize("settings", [{"game": "atari:pong"}, {"lag": "free"}, {"actors": 2}])
+def test_what_cannot_live_in_the_graph_is_refused(settings):
+    network = {"network.torso": "impala_shallow"} if "game" in settings else {}
+    with pytest.raises(ConfigError, match="cannot live in the graph"):
+        Lives(override(preset("smoke"), {"correction": 0.0} | network | settings))
