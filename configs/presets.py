@@ -28,7 +28,16 @@ from learner.config import (
 
 DEFAULT = "atari_stac"
 
+PRESETS: dict[str, Callable[[], ExperimentConfig]] = {}  # by name, in the order below
 
+
+def _preset(make: Callable[[], ExperimentConfig]) -> Callable[[], ExperimentConfig]:
+    """Makes a function without arguments a preset, by its name; its first docstring line says what it is."""
+    PRESETS[make.__name__] = make
+    return make
+
+
+@_preset
 def atari_impala() -> ExperimentConfig:
     """IMPALA, nothing self-tuned: the control arm. Source: Espeholt et al. 2018, Atari hyperparameters."""
     return ExperimentConfig(
@@ -62,6 +71,7 @@ def atari_impala() -> ExperimentConfig:
     )
 
 
+@_preset
 def atari_mgrl() -> ExperimentConfig:
     """MGRL: γ and λ tuned on the next batch. Source: Xu, van Hasselt and Silver 2018."""
     return dataclasses.replace(
@@ -77,6 +87,7 @@ def atari_mgrl() -> ExperimentConfig:
     )
 
 
+@_preset
 def atari_stac() -> ExperimentConfig:
     """STAC: γ, λ, α and the loss weights tuned. Source: Zahavy et al. 2020, Table 1."""
     return dataclasses.replace(
@@ -93,6 +104,7 @@ def atari_stac() -> ExperimentConfig:
     )
 
 
+@_preset
 def atari_stacx() -> ExperimentConfig:
     """STACX: STAC with two auxiliary heads, each with its own parameters. Source: Zahavy et al. 2020, Section 3.3."""
     stac = atari_stac()
@@ -100,6 +112,7 @@ def atari_stacx() -> ExperimentConfig:
     return dataclasses.replace(stac, agent="stacx", inner=dataclasses.replace(stac.inner, auxiliary_heads=2))
 
 
+@_preset
 def atari_bmg() -> ExperimentConfig:
     """BMG: STACX's parameters, tuned by matching a bootstrapped target. Source: Flennerhag et al. 2021, Atari."""
     stacx = atari_stacx()
@@ -112,6 +125,7 @@ def atari_bmg() -> ExperimentConfig:
     )
 
 
+@_preset
 def atari_lirpg() -> ExperimentConfig:
     """LIRPG: a learned intrinsic reward beside the game's. Source: Zheng, Oh and Singh 2018, and their code."""
     return dataclasses.replace(
@@ -131,6 +145,7 @@ def atari_lirpg() -> ExperimentConfig:
     )
 
 
+@_preset
 def smoke() -> ExperimentConfig:
     """STAC on Catch in under two minutes on two cores: a first look. Source: our own numbers, STAC's outer loss."""
     return dataclasses.replace(
@@ -145,6 +160,7 @@ def smoke() -> ExperimentConfig:
     )
 
 
+@_preset
 def two_colors_stac() -> ExperimentConfig:
     """STAC in one endless life whose rewards swap. Source: Flennerhag et al. 2021, Two Colors."""
     return dataclasses.replace(
@@ -162,6 +178,7 @@ def two_colors_stac() -> ExperimentConfig:
     )
 
 
+@_preset
 def two_colors_bmg() -> ExperimentConfig:
     """BMG where rewards swap: an entropy weight that depends on past rewards. Source: Flennerhag et al. 2021."""
     return dataclasses.replace(
@@ -183,6 +200,7 @@ def two_colors_bmg() -> ExperimentConfig:
     )
 
 
+@_preset
 def catch_lpg() -> ExperimentConfig:
     """LPG: the whole update rule is learned, here in one life on Catch. Source: Oh et al. 2020; sizes our own."""
     return dataclasses.replace(
@@ -198,23 +216,6 @@ def catch_lpg() -> ExperimentConfig:
         meta_gradient=MetaGradientConfig(objective="next"),  # the validation rollout (S)
         meta_optimizer=MetaOptimizerConfig(name="adam", learning_rate=1e-3, eps=1e-8, max_grad_norm=1.0),  # (O)
     )
-
-
-PRESETS: dict[str, Callable[[], ExperimentConfig]] = {
-    make.__name__: make
-    for make in (
-        atari_stac,
-        atari_stacx,
-        atari_bmg,
-        atari_mgrl,
-        atari_lirpg,
-        atari_impala,
-        smoke,
-        two_colors_stac,
-        two_colors_bmg,
-        catch_lpg,
-    )
-}
 
 
 def preset(name: str) -> ExperimentConfig:

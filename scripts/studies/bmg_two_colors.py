@@ -73,9 +73,9 @@ def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
 def setting(scale: str) -> str:
     return (
         f"One stream of {STEPS[scale]:,} steps, rewards swapped every {SWITCH[scale]:,}; actor-critic, mlp 256-256, SGD"
-        " 0.1, rollouts of 16, γ 0.99, on-policy. The entropy weight is a network of the last 10 mean rewards, in (0, 1)"
-        "; it starts at 0.1. η's Adam: 1e-3. The best of several fixed weights, and of two BMGs, counts: chosen on the"
-        " same seeds, which favours both."
+        " 0.1, rollouts of 16, γ 0.99, on-policy. The entropy weight is a network of the last 10 mean rewards, in"
+        " (0, 1); it starts at 0.1. η's Adam: 1e-3. The best of several fixed weights, and of two BMGs, counts: chosen"
+        " on the same seeds, which favours both."
     )
 
 

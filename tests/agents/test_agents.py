@@ -9,12 +9,14 @@ from agents.config import (
     AgentSettings,
     InnerLossConfig,
     IntrinsicConfig,
+    LPGConfig,
     MetaInitConfig,
     NetworkConfig,
     OuterLossConfig,
     SelfTunedConfig,
 )
 from agents.make import agent_names, make_agent
+from agents.rules import save_rule
 from agents.types import EnvironmentSpec, Trajectory
 
 SPEC = EnvironmentSpec("toy", (3,), np.float32, num_actions=2, frame_stack=1, frames_per_step=1)
@@ -69,7 +71,7 @@ def test_held_still_a_self_tuning_agent_is_impala_bit_for_bit(name, trajectory, 
 
 
 def test_every_agent_is_found_by_its_file():
-    assert set(agent_names()) >= {"impala", "mgrl", "stac", "stacx", "lirpg"}
+    assert set(agent_names()) >= {"impala", "mgrl", "stac", "stacx", "lirpg", "lpg"}
     assert not {"make", "types", "actor_critic"} & set(agent_names())
 
 
@@ -135,6 +137,42 @@ def test_history_holds_the_mean_rewards_of_real_steps(trajectory):
         context = agent.next_context(context, trajectory)
     real = trajectory.step_type[:-1] != 2
     np.testing.assert_allclose(context, [0.0, *2 * [trajectory.reward[real].mean()]], rtol=1e-6)
+
+
+def test_a_learned_rule_sees_only_its_own_episode(trajectory):
+    """Stream 0 ends at step 2: what LPG's rule says of its steps 0 and 1 does not depend on what follows."""
+    agent = make("lpg", lpg=LPGConfig(predictions=4, hidden=3, embedding=2))
+    meta, params = agent.init_meta(jax.random.key(1)), agent.init(jax.random.key(0))
+    reward = trajectory.reward.copy()
+    reward[3] = -0.2  # inside the clip
+    other = trajectory._replace(reward=reward)
+
+    def by_step(trajectory):
+        """d loss / d log-probability of each step's action: the rule's direction."""
+
+        def loss(shift):
+            output = agent.unroll(params, trajectory)
+            action = jax.nn.one_hot(trajectory.action, 2)
+            logits = output.logits.at[:-1].add(shift[..., None] * action)
+            return jnp.sum(agent.inner_loss(meta, output._replace(logits=logits), trajectory)[0])
+
+        return jax.grad(loss)(jnp.zeros((STEPS, STREAMS)))
+
+    before, after = by_step(trajectory), by_step(other)
+    np.testing.assert_array_equal(before[:2, 0], after[:2, 0])
+    assert before[2, 0] == 0  # the reset transition
+    assert np.all(before[:2, 1] != after[:2, 1])
+
+
+def test_a_rule_from_a_file_is_the_rule_with_nothing_left_to_tune(trajectory, tmp_path):
+    sizes = {"predictions": 4, "hidden": 3, "embedding": 2}
+    learning = make("lpg", lpg=LPGConfig(**sizes))
+    meta, params = learning.init_meta(jax.random.key(1)), learning.init(jax.random.key(0))
+    save_rule(tmp_path / "rule.npz", meta)
+    frozen = make("lpg", lpg=LPGConfig(**sizes, rule=str(tmp_path / "rule.npz")))
+    assert frozen.init_meta(jax.random.key(1)) == {}
+    losses = [inner_loss(x, m, params, trajectory) for x, m in ((learning, meta), (frozen, {}))]
+    np.testing.assert_allclose(*losses, rtol=1e-6)
 
 
 def test_intrinsic_reward_reaches_the_inner_loss_only(trajectory):

@@ -14,6 +14,7 @@ import pytest
 from agents.config import (
     AgentSettings,
     InnerLossConfig,
+    LPGConfig,
     MetaInitConfig,
     NetworkConfig,
     OuterLossConfig,
@@ -41,6 +42,7 @@ AGENTS = {
         {"inner": InnerLossConfig(auxiliary_heads=1), "self_tuned": SelfTunedConfig(form="state", hidden=(3,))},
     ),
     "lirpg": ("lirpg", {"outer": CRITIC}),
+    "lpg": ("lpg", {"lpg": LPGConfig(predictions=4, hidden=3, embedding=2)}),
     "lirpg and gamma": ("lirpg", {"outer": CRITIC, "self_tuned": SelfTunedConfig(("gamma",))}),
 }
 
@@ -158,7 +160,7 @@ def test_meta_gradient_of_every_leaf(name):
     assert_equals_differences(inner_gradient, meta, jax.grad(inner_gradient)(meta))
 
 
-@pytest.mark.parametrize("name", ["stac", "stac, two critics", "stacx", "lirpg"])
+@pytest.mark.parametrize("name", ["stac", "stac, two critics", "stacx", "lirpg", "lpg"])
 def test_outer_gradient_is_that_of_differences_and_only_of_what_it_scores(name):
     agent = make(name)
     params, trajectory, held = shaken(agent.init(jax.random.key(1))), experience(agent), Held()
