@@ -52,6 +52,7 @@ def actor_critic(
     fixed = {name: getattr(inner, name) for name in losses.HYPERPARAMETERS}
     outer_fixed = {name: getattr(outer, name) for name in losses.HYPERPARAMETERS if name != "alpha"} | {"alpha": 1.0}
     clips = {"rho_clip": inner.rho_clip, "reward_clip": inner.reward_clip}
+    written = {"surrogate": inner.surrogate, "surrogate_decay": inner.surrogate_decay}
 
     def outer_critic(output: NetworkOutput) -> NetworkOutput:
         return output._replace(value=output.heads[OUTER_CRITIC][..., 0]) if outer.separate_critic else output
@@ -63,7 +64,7 @@ def actor_critic(
         for head, suffix in enumerate(suffixes):
             own = fixed | {name: values[name + suffix] for name in names}
             scored = _head(output, head, auxiliary_heads)
-            part, parts = losses.actor_critic_loss(own, scored, trajectory, **clips, extra_reward=extra)
+            part, parts = losses.actor_critic_loss(own, scored, trajectory, **clips, **written, extra_reward=extra)
             loss += part
             logs |= {name + suffix: value for name, value in parts.items()}
         if outer.separate_critic:

@@ -38,6 +38,10 @@ class InnerLossConfig:
     """Rewards are clipped to [-x, x] inside the losses; 0 leaves them as they are. Logged returns are never clipped."""
     reduction: Literal["sum", "mean"] = "sum"
     """Over the batch's T·B transitions, for the inner and the outer loss: IMPALA's losses are sums."""
+    surrogate: Literal["plain", "lvc", "loaded_dice", "dice", "off_policy"] = "plain"
+    """How the policy gradient is written, for the meta-gradient: these differ in their second derivatives alone."""
+    surrogate_decay: float = 1.0
+    """loaded_dice: decay of the dependence on the episode's earlier actions, in [0, 1]; 0 is lvc."""
     auxiliary_heads: int = 0
     """Auxiliary policy and value heads, each with self-tuned parameters of its own: stacx only (STACX has 2)."""
 

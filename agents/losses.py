@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from agents.config import InnerLossConfig, OuterLossConfig
 from agents.returns import leaky_vtrace
+from agents.surrogates import policy_surrogate
 from agents.types import Array, NetworkOutput, Trajectory, real_transitions
 
 HYPERPARAMETERS = ("gamma", "trace_lambda", "alpha", "policy_weight", "value_weight", "entropy_weight")
@@ -45,6 +46,8 @@ def actor_critic_loss(
     rho_clip: float,
     reward_clip: float,
     extra_reward: Array = 0.0,
+    surrogate: str = "plain",
+    surrogate_decay: float = 1.0,
 ) -> tuple[Array, dict[str, Array]]:
     """The loss of IMPALA and STAC (Zahavy et al. 2020, Eq. 3): g_p L_policy + g_v L_value - g_e H.
 
@@ -58,6 +61,7 @@ def actor_critic_loss(
       rho_clip: ρ-bar of V-trace.
       reward_clip: rewards are clipped to [-x, x]; 0 for not.
       extra_reward: [T, B] added to the clipped rewards; differentiable through the targets.
+      surrogate, surrogate_decay: how the policy gradient is written down (see `agents.surrogates`).
 
     Returns:
       [B] the loss of each stream, a mean over its T transitions (reset transitions count as zero), and the parts.
@@ -66,19 +70,33 @@ def actor_critic_loss(
     logits, value = output.logits[:-1], output.value
     log_policy = jax.nn.log_softmax(logits)
     log_prob = action_log_prob(logits, trajectory.action)
-    log_ratio = jax.lax.stop_gradient(log_prob) - action_log_prob(trajectory.behaviour_logits, trajectory.action)
+    behaviour = action_log_prob(trajectory.behaviour_logits, trajectory.action)
+    log_ratio = jax.lax.stop_gradient(log_prob) - behaviour
     rho = jnp.where(real, jnp.exp(log_ratio), 0.0).astype(value.dtype)
+    reward = clip_reward(trajectory.reward, reward_clip).astype(value.dtype) + extra_reward
+    discount = hyperparameters["gamma"] * trajectory.discount.astype(value.dtype)
     targets = leaky_vtrace(
         value,
-        clip_reward(trajectory.reward, reward_clip).astype(value.dtype) + extra_reward,
-        hyperparameters["gamma"] * trajectory.discount.astype(value.dtype),
+        reward,
+        discount,
         rho,
         trace_lambda=hyperparameters["trace_lambda"],
         alpha=hyperparameters["alpha"],
         rho_clip=rho_clip,
     )
     mask = real.astype(value.dtype)
-    policy = -targets.advantage * log_prob * mask
+    policy = -policy_surrogate(
+        surrogate,
+        log_prob,
+        behaviour,
+        targets.advantage,
+        targets.unweighted,
+        jax.lax.stop_gradient(value),
+        reward,
+        discount,
+        trajectory,
+        decay=surrogate_decay,
+    )
     critic = 0.5 * jnp.square(targets.value - value[:-1]) * mask
     entropy = -jnp.sum(jnp.exp(log_policy) * log_policy, axis=-1) * mask
     loss = (

@@ -12,6 +12,7 @@ from agents.types import Array
 class Targets(NamedTuple):
     value: Array  # [T, B] target of V(observation[t])
     advantage: Array  # [T, B], importance-weighted: what multiplies the gradient of log π
+    unweighted: Array  # [T, B], the same before its own transition's importance ratio
 
 
 def leaky_vtrace(
@@ -60,4 +61,6 @@ def leaky_vtrace(
         )
 
     out = jax.vmap(one_stream, in_axes=1, out_axes=1)(values[:-1], values[1:], reward, discount, rho, alpha, lambda_)
-    return Targets(value=out.errors + values[:-1], advantage=out.pg_advantage)
+    weight = alpha * jnp.minimum(rho_clip, rho) + (1 - alpha) * rho
+    unweighted = jnp.where(rho > 0, out.pg_advantage / jnp.where(rho > 0, weight, 1.0), 0.0)
+    return Targets(value=out.errors + values[:-1], advantage=out.pg_advantage, unweighted=unweighted)

@@ -58,6 +58,7 @@ RANGES: dict[str, Range] = {
     "inner.entropy_weight": NOT_NEGATIVE,
     "inner.rho_clip": POSITIVE,
     "inner.reward_clip": NOT_NEGATIVE,
+    "inner.surrogate_decay": UNIT,
     "inner.auxiliary_heads": NOT_NEGATIVE,
     "outer.gamma": UNIT,
     "outer.trace_lambda": UNIT,
@@ -213,6 +214,11 @@ def _check_meta_gradient(config: Any) -> None:
 def _check_self_tuned(config: Any) -> None:
     """What is self-tuned, and how."""
     own = config.self_tuned
+    if config.inner.surrogate_decay != 1 and config.inner.surrogate != "loaded_dice":
+        raise ConfigError(
+            f"--inner.surrogate-decay: {config.inner.surrogate_decay:g} has no effect with --inner.surrogate"
+            f" {config.inner.surrogate}; use --inner.surrogate loaded_dice"
+        )
     if (config.agent == "stacx") != (config.inner.auxiliary_heads > 0):
         other = "use 2, as STACX does" if config.agent == "stacx" else "use 0, or --agent stacx"
         raise ConfigError(
@@ -273,6 +279,11 @@ def _check_correction(config: Any) -> None:
         raise ConfigError(
             f"--correction: {config.correction:g} corrects for returns, which --meta-gradient.objective bootstrap"
             " does not score by; use 0, or another objective"
+        )
+    if config.inner.surrogate != "plain":
+        raise ConfigError(
+            f"--correction: {config.correction:g} and --inner.surrogate {config.inner.surrogate} count the same effect"
+            " twice; use --correction 0, or --inner.surrogate plain"
         )
     if config.outer.policy_weight == 0:
         raise ConfigError(

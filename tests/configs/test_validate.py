@@ -153,6 +153,8 @@ def test_devices():
             {"agent": "lirpg", "outer.separate_critic": True, "meta_gradient.differentiation": "trace"},
             "whose η is a network",
         ),
+        ({"inner.surrogate_decay": 0.5}, "has no effect with --inner.surrogate plain"),
+        ({"inner.surrogate": "dice", "window": 4, "correction": 0.1}, "count the same effect twice"),
         ({"bootstrap.updates": 3}, "--bootstrap.updates: 3 has no effect with --meta-gradient.objective same"),
         (
             {"meta_gradient.objective": "bootstrap", "meta_gradient.differentiation": "trace"},

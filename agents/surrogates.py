@@ -1,0 +1,93 @@
+"""Surrogates of the policy-gradient loss: one first-order gradient, different second-order ones.
+
+What an inner update's Jacobian dθ'/dθ holds depends on how the sampled policy gradient was written down (methods.md
+1.5): differentiated twice, the plain form forgets that other parameters would have drawn other actions. box(x) is
+exp(x - sg(x)): 1, with the gradient of x (Foerster et al. 2018).
+"""
+
+import jax
+import jax.numpy as jnp
+
+from agents.types import FIRST, LAST, Array, Trajectory, real_transitions
+
+
+def box(x: Array) -> Array:
+    """1, with the gradient of x, of all orders."""
+    return jnp.exp(x - jax.lax.stop_gradient(x))
+
+
+def policy_surrogate(
+    name: str,
+    log_prob: Array,
+    behaviour_log_prob: Array,
+    advantage: Array,
+    unweighted: Array,
+    value: Array,
+    reward: Array,
+    discount: Array,
+    trajectory: Trajectory,
+    *,
+    decay: float,
+) -> Array:
+    """[T, B] what the policy maximises, transition by transition; 0 on reset transitions.
+
+    Args:
+      name: "plain", A log π; "lvc", A box(log π): the dependence on the own action only (low-variance curvature,
+        Rothfuss et al. 2019); "loaded_dice", A (box(w) - box(w - log π)) with w the decayed sum of the episode's log π
+        up to t (Farquhar et al. 2019; decay 0 is LVC); "dice", γ^t r box(w) with the baseline V (Foerster et al. 2018;
+        its first-order gradient is that of the discounted objective, γ^t A log π); "off_policy", A' exp(log π - log μ)
+        (Liu et al. 2022), which reuses the samples of another policy μ.
+      log_prob: [T, B] log π(a|s), differentiable.
+      behaviour_log_prob: [T, B] of the policy that acted.
+      advantage: [T, B] importance-weighted, constant in θ.
+      unweighted: [T, B] the same before its own importance ratio; read by "off_policy".
+      value: [T+1, B] constant in θ; reward, discount: [T, B], γ included; read by "dice".
+      trajectory: where episodes end.
+      decay: of "loaded_dice".
+    """
+    real = real_transitions(trajectory.step_type)
+    log_prob = jnp.where(real, log_prob, 0.0)
+    if name == "plain":
+        surrogate = advantage * log_prob
+    elif name == "lvc":
+        surrogate = advantage * box(log_prob)
+    elif name == "off_policy":
+        surrogate = unweighted * jnp.exp(log_prob - jnp.where(real, behaviour_log_prob, 0.0))
+    elif name == "loaded_dice":
+        until = _since_start(log_prob, trajectory.step_type, decay)
+        surrogate = advantage * (box(until) - box(until - log_prob))
+    else:
+        until = _since_start(log_prob, trajectory.step_type, 1.0)
+        weight = _discount_since_start(discount, trajectory.step_type)
+        # Where the segment or a truncated episode ends, what is to come is the value of its last observation.
+        ends = (jnp.arange(len(log_prob)) == len(log_prob) - 1)[:, None] | (trajectory.step_type[1:] == LAST)
+        total = reward + jnp.where(ends, discount * value[1:], 0.0)
+        surrogate = weight * (total * box(until) + value[:-1] * (1.0 - box(log_prob)))
+    return jnp.where(real, surrogate, 0.0)
+
+
+def _same_episode(step_type: Array) -> Array:
+    """[T, T, B] bool: whether transition u (second) is an earlier one, or the same, of the episode of t (first)."""
+    episode = jnp.cumsum(step_type[:-1] == FIRST, axis=0)
+    time = jnp.arange(len(episode))
+    return (episode[:, None] == episode[None]) & (time[:, None] >= time[None])[..., None]
+
+
+def _since_start(x: Array, step_type: Array, decay: float) -> Array:
+    """[T, B] Σ decay^(t-u) x_u over the transitions u <= t of the episode (within the segment)."""
+    time = jnp.arange(len(x))
+    weight = jnp.where(time[:, None] >= time[None], jnp.asarray(decay, x.dtype) ** (time[:, None] - time[None]), 0.0)
+    return jnp.einsum("tu,tub,ub->tb", weight, _same_episode(step_type).astype(x.dtype), x)
+
+
+def _discount_since_start(discount: Array, step_type: Array) -> Array:
+    """[T, B] product of the discounts of the episode's transitions before t (within the segment)."""
+    before = jnp.concatenate([jnp.ones_like(discount[:1]), discount[:-1]])
+    before = jnp.where(step_type[:-1] == FIRST, 1.0, before)
+
+    def multiply(so_far: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
+        factor, starts = now
+        new = jnp.where(starts, 1.0, so_far * factor)
+        return new, new
+
+    return jax.lax.scan(multiply, jnp.ones_like(discount[0]), (before, step_type[:-1] == FIRST))[1]
