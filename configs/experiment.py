@@ -38,7 +38,7 @@ class ExperimentConfig:
     """atari:NAME or NAME (snake or camel case; every game EnvPool ships), catch, two_colors."""
     agent: str = "stac"
     """impala (nothing self-tuned), mgrl (γ and λ), stac (γ, λ, α and the loss weights), stacx (with auxiliary heads),
-    lirpg (a learned intrinsic reward), lpg (the whole rule is learned)."""
+    lirpg (a learned intrinsic reward), lpg (the whole rule is learned), maml (where θ starts; in many lives only)."""
     runtime: Literal["collapsed", "ray"] = "collapsed"
     """collapsed: actors are threads of this process; ray: actors are Ray processes."""
     actors: int = 1

@@ -226,7 +226,7 @@ def _check_self_tuned(config: Any) -> None:
         )
     if len(set(own.parameters)) < len(own.parameters):
         raise ConfigError(f"--self-tuned.parameters: {' '.join(own.parameters)} names one of them twice")
-    if own.parameters and config.agent in ("impala", "lpg"):
+    if own.parameters and config.agent in ("impala", "lpg", "maml"):
         raise ConfigError(
             f"--self-tuned.parameters: {' '.join(own.parameters)} have no effect with --agent {config.agent}, which"
             " tunes no hyperparameters; use --agent stac"
@@ -240,6 +240,11 @@ def _check_self_tuned(config: Any) -> None:
         raise ConfigError(
             "--outer.separate-critic: False is not allowed with --agent lirpg, whose inner critic learns the value of"
             " the intrinsic reward, too; use True"
+        )
+    if config.agent == "maml" and (config.lag != "0" or config.meta_gradient.differentiation != "reverse"):
+        raise ConfigError(
+            "--agent: maml, whose lives are one window, needs --lag 0 and --meta-gradient.differentiation reverse; not"
+            f" {config.lag} and {config.meta_gradient.differentiation}"
         )
     if config.agent in ("lirpg", "lpg") and config.meta_gradient.differentiation == "trace":
         raise ConfigError(
@@ -255,7 +260,7 @@ def _check_self_tuned(config: Any) -> None:
             raise ConfigError(f"--lpg.rule: {error}") from None
     if own.form == "scalar":
         return
-    if config.agent in ("impala", "lirpg", "lpg") and not own.parameters:
+    if config.agent in ("impala", "lirpg", "lpg", "maml") and not own.parameters:
         raise ConfigError(
             f"--self-tuned.form: {own.form} has no effect with --agent {config.agent} and no --self-tuned.parameters"
         )
@@ -297,7 +302,7 @@ def _check_correction(config: Any) -> None:
         )
     # The score of the window's first parameters is a constant to η, and the last batch has no later return. At lag 1
     # batch j was acted by the parameters before the last update, so that the first two batches carry no score.
-    needed = 3 if config.lag == "1" else 2
+    needed = 1 if config.agent == "maml" else 3 if config.lag == "1" else 2
     if meta.differentiation == "reverse" and config.window < needed:
         raise ConfigError(
             f"--correction: {config.correction:g} has no effect with --window {config.window} at --lag {config.lag}"

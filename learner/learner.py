@@ -105,15 +105,15 @@ class Learner:
     def _shapes(self) -> Any:
         return jax.eval_shape(self.agent.init, jax.random.key(0))
 
-    def init(self, key: Array) -> LearnerState:
-        """A new life."""
-        params = self.agent.init(key)
-        meta_params = self.agent.init_meta(jax.random.fold_in(key, 1))
+    def init(self, key: Array, meta: MetaState | None = None) -> LearnerState:
+        """A new life; with `meta`, one that goes on from an older one's η."""
+        meta_params = meta.params if meta else self.agent.init_meta(jax.random.fold_in(key, 1))
+        params = meta_params["params"] if self.agent.starts_from_meta else self.agent.init(key)
         inner = InnerState(params, self._inner.optimizer.init(params))
         zero = jnp.zeros((), jnp.int32)
         state = LearnerState(
             inner=inner,
-            meta=MetaState(meta_params, self._meta_optimizer.init(meta_params)),
+            meta=meta or MetaState(meta_params, self._meta_optimizer.init(meta_params)),
             tape=(),
             trace=self._trace.init(meta_params, inner, self._streams) if self._trace else None,
             baseline=jnp.asarray(jnp.nan, float),

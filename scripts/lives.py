@@ -88,10 +88,12 @@ class Lives:
         return jax.vmap(function, axis_name=LIVES)
 
     def _start_one(self, seed: Array, streams: Array) -> Life:
-        learner = self._learner.init(jax.random.fold_in(jax.random.key(seed), 0))
+        params_key = jax.random.fold_in(jax.random.key(seed), 0)
+        learner = self._learner.init(params_key)
         if self._shared:
-            meta = jax.tree.map(lambda x: jax.lax.all_gather(x, LIVES)[0], learner.meta)
-            learner = learner._replace(meta=meta)
+            learner = self._learner.init(
+                params_key, jax.tree.map(lambda x: jax.lax.all_gather(x, LIVES)[0], learner.meta)
+            )
         return self._be_born(learner, streams, actor_key(seed, 0, 0))
 
     def _be_born(self, learner: LearnerState, streams: Array, key: Array) -> Life:
@@ -104,11 +106,11 @@ class Lives:
         return self._update(Life(learner, actor, stale, key))[0]
 
     def _reborn(self, life: Life) -> Life:
-        """A new life with the same η."""
+        """A new life with the same η; the baseline of the correction knows past lives, which biases nothing."""
         key, params_key, streams_key = jax.random.split(jax.random.fold_in(life.key, _REBORN), 3)
         streams = jax.random.bits(streams_key, (self._config.streams, 2), jnp.uint32)
-        learner = self._learner.init(params_key)._replace(meta=life.learner.meta)
-        return self._be_born(learner, streams, key)
+        learner = self._learner.init(params_key, life.learner.meta)
+        return self._be_born(learner._replace(baseline=life.learner.baseline), streams, key)
 
     def _update(self, life: Life) -> tuple[Life, dict[str, Array]]:
         """One batch and what the learner makes of it."""

@@ -34,7 +34,12 @@ def parse_train(words: list[str]) -> ExperimentConfig:
     if "--help" in words or "-h" in words:
         print_help(name, default)
         raise SystemExit(0)
-    return override(default, parse_words(words, default))
+    config = override(default, parse_words(words, default))
+    if config.agent == "maml":
+        raise ConfigError(
+            "--agent: maml lives many lives, each of one window, and onelife train lives one: use a study"
+        )
+    return config
 
 
 def print_help(name: str, default: ExperimentConfig) -> None:

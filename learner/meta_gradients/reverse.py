@@ -4,10 +4,12 @@ The inner updates that really happened are the forward pass. Each step of the sw
 linearisation from its tape entry and pulls the adjoint of (θ^(j+1), opt^(j+1)) back to (θ^j, opt^j), so activation
 memory does not grow with K. Hessian-vector products are forward-over-reverse (Kemaev et al. 2025): one `jvp` of the
 inner loss's gradient, along the adjoint that came through the optimiser, yields both (∂²L/∂θ²)ᵀv and (∂²L/∂η∂θ)ᵀv,
-because that gradient is itself the gradient of a function of (η, θ). The window's first update needs no Hessian.
+because that gradient is itself the gradient of a function of (η, θ). The window's first update needs no Hessian, except
+where η is θ^0 itself (MAML): then the adjoint of θ^0 is the meta-gradient.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +42,7 @@ class ReverseMetaGradient:
         self._update = update
         self._objective = objective
         self._window = window
+        self._initial = update.agent.starts_from_meta
         self._correction = correction
         self._apart = diagnostics and correction.coefficient > 0
         self._weights = outer_weights(objective, window)
@@ -50,6 +53,7 @@ class ReverseMetaGradient:
         self._score_gradient = jax.jit(self._score_gradient)
         self._pull_back = jax.jit(self._pull_back, static_argnames="first")
         self._finish = jax.jit(self._finish)
+        self._finish_initial = jax.jit(self._finish_initial)
 
     def __call__(
         self, meta_params: MetaParams, tape: Sequence[TapeEntry], final: InnerState, last: TapeEntry
@@ -83,7 +87,7 @@ class ReverseMetaGradient:
         for j in reversed(range(window)):
             adjoint, share = self._pull_back(meta_params, tape[j], adjoint, first=j == 0)
             shares.append(share)
-            if j == 0:
+            if j == 0 and not self._initial:
                 break
             params = tape[j].state.params
             if self._weights[j]:
@@ -94,7 +98,7 @@ class ReverseMetaGradient:
                 for acted in (j + lag for lag in self._correction.lags if j + lag < window):
                     gradient = self._score_gradient(params, tape[acted].trajectory, -coefficients[acted], tape[j].count)
                     adjoint = self._add(adjoint, gradient, -1)
-        return self._finish(meta_params, shares), logs
+        return self._finish_initial(adjoint) if self._initial else self._finish(meta_params, shares), logs
 
     def _start(self, gradient: Params, final: InnerState) -> InnerState:
         zeros = jax.tree.map(jnp.zeros_like, final)
@@ -124,17 +128,20 @@ class ReverseMetaGradient:
 
     def _pull_back(self, meta_params, entry: TapeEntry, adjoint: InnerState, *, first: bool):
         """Adjoint of the update's output -> adjoint of its input, and the shares of ∂/∂η ([parts, B, …] by stream)."""
-        meta = base.per_stream_meta(meta_params, entry.trajectory.reward.shape[1])
+        if self._initial:  # η enters no loss: it is where the window starts
+            meta, first, wanted = meta_params, False, 1
+        else:
+            meta = base.per_stream_meta(meta_params, entry.trajectory.reward.shape[1])
+            wanted = 0 if first else (0, 1)
 
         def gradient(params: Params):
-            wanted = 0 if first else (0, 1)
             return jax.grad(lambda m, p: self._update.loss(m, p, entry.trajectory)[0], argnums=wanted)(meta, params)
 
         def pull(adjoint: InnerState):
             _, through_optimizer = jax.vjp(lambda g, s: self._update.apply(g, s, entry.count), entry.grads, entry.state)
             along, through = through_optimizer(adjoint)
             _, tangent = jax.jvp(gradient, (entry.state.params,), (along,))
-            share, hessian = (tangent, None) if first else tangent
+            share, hessian = ({}, tangent) if self._initial else (tangent, None) if first else tangent
             share = jax.tree.map(lambda s: jnp.where(entry.applied, s, 0.0), share)
             if first:
                 return adjoint, share  # nothing pulls further back
@@ -142,6 +149,21 @@ class ReverseMetaGradient:
             return select(entry.applied, pulled, adjoint), share
 
         return jax.vmap(pull)(adjoint)
+
+    def _finish_initial(self, adjoint: InnerState) -> Estimate:
+        """The meta-gradient where η is θ⁰: the adjoint of θ⁰ itself."""
+        parts = [{"params": jax.tree.map(lambda x, i=i: x[i], adjoint.params)} for i in range(1 + self._apart)]
+        gradient = jax.tree.map(lambda *leaves: sum(leaves), *parts)
+        direct, correction = self._apart_or_not(gradient, parts)
+        return Estimate(gradient, base.diagnostics(gradient, direct, correction, jnp.full((1, 1), jnp.nan)))
+
+    def _apart_or_not(self, gradient: MetaParams, parts: Sequence[MetaParams]) -> tuple[Any, Any]:
+        """Direct and correction part, (None, None) where they were not propagated apart."""
+        if self._apart:
+            return tuple(parts)
+        if not self._correction.coefficient:
+            return gradient, jax.tree.map(jnp.zeros_like, gradient)
+        return None, None
 
     def _finish(self, meta_params: MetaParams, shares: Sequence[MetaParams]) -> Estimate:
         total = jax.tree.map(lambda *leaves: sum(leaves), *shares)  # [parts, B] for scalars
@@ -151,12 +173,7 @@ class ReverseMetaGradient:
 
         by_part = [reduced(jax.tree.map(lambda leaf, i=i: leaf[i], total)) for i in range(1 + self._apart)]
         gradient = jax.tree.map(lambda *leaves: sum(leaves), *by_part)
-        if self._apart:
-            direct, correction = by_part
-        elif not self._correction.coefficient:
-            direct, correction = gradient, jax.tree.map(jnp.zeros_like, gradient)
-        else:
-            direct = correction = None
+        direct, correction = self._apart_or_not(gradient, by_part)
         pairs = zip(*map(jax.tree.leaves, (meta_params, total)), strict=True)
         by_stream = [t.sum(axis=0) for m, t in pairs if m.ndim == 0] or [jnp.full(1, jnp.nan)]
         return Estimate(gradient, base.diagnostics(gradient, direct, correction, jnp.stack(by_stream, axis=-1)))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from agents.config import InnerLossConfig
 from learner.checkpoint import Checkpointer
 from learner.config import MetaGradientConfig, MetaOptimizerConfig
 from learner.inner_update import InnerState
@@ -272,3 +273,23 @@ def test_four_devices_give_what_one_gives(tmp_path):
     command = [sys.executable, "-c", MANY_DEVICES, str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_held_still_stac_lives_impalas_life_bit_for_bit():
+    """η frozen by a learning rate of 0 at what IMPALA has fixed: the same θ after every update."""
+    stac = problems.agent("stac")
+    values = {name: float(value) for name, value in stac.meta_values(stac.init_meta(jax.random.key(1))).items()}
+    impala = problems.agent("impala", inner=InnerLossConfig(**values))
+    config = problems.optimizer("rmsprop")
+    still = MetaOptimizerConfig(learning_rate=0.0)
+    trajectories = [
+        jax.tree.map(lambda x: np.float32(x) if x.dtype == np.float64 else x, problems.trajectory(stac, k, k))
+        for k in range(5)
+    ]
+    lives = [
+        live(problems.learner(agent, 2, optimizer=config, meta_optimizer=still), trajectories)[0]
+        for agent in (stac, impala)
+    ]
+    assert lives[0][-1].meta_updates == 2 and lives[1][-1].meta_updates == 0
+    for ours, theirs in zip(*lives, strict=True):
+        assert_same(ours.inner, theirs.inner)

@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from learner.config import MetaGradientConfig
+from agents.config import InnerLossConfig
+from learner.config import MetaGradientConfig, MetaOptimizerConfig
 from learner.inner_update import InnerState
 from learner.meta_gradients import base
 from learner.window import Correction, outer_weights, score_coefficients
@@ -25,27 +27,29 @@ def run_window(learner, agent, trajectories):
 def unrolled_objective(meta, agent, update, trajectories, objective, correction):
     """What the window's meta-gradient must be the gradient of: the unrolled window, every term in one graph."""
     window = len(trajectories) - 1
-    params = agent.init(jax.random.key(1))
+    initial = agent.starts_from_meta
+    params = meta["params"] if initial else agent.init(jax.random.key(1))
     states = [InnerState(params, update.optimizer.init(params))]
     for j in range(window):
         states.append(update(meta, states[j], trajectories[j], jnp.asarray(j, float))[0])
     weights = outer_weights(objective, window)
     total = 0.0
-    for k in range(1, window + 1):
+    for k in range(0 if initial and objective == "all" else 1, window + 1):
         scored = trajectories[k - 1] if objective == "same" else trajectories[k]
         anchor = base.anchor_logits(agent, states[0].params, scored)
         total += weights[k] * jnp.mean(base.outer_loss(agent, states[k].params, scored, anchor)[0])
     if correction.coefficient:
         returns = jnp.stack([agent.stream_return(t) for t in trajectories])
-        baselines = [returns[0].mean()]
-        for k in range(window):
-            running = baselines[0] if k == 0 else baselines[k]
-            baselines.append(returns[0].mean() if k == 0 else 0.99 * running + 0.01 * returns[k].mean())
+        running = returns[0].mean()
+        baselines = [jnp.zeros(()), running]  # none before the first batch
+        for k in range(1, window):
+            running = 0.99 * running + 0.01 * returns[k].mean()
+            baselines.append(running)
         coefficients = score_coefficients(returns, jnp.stack(baselines), weights, correction)
         (lag,) = correction.lags
-        for j in range(1, window):
+        for j in range(0 if initial else 1, window):
             version = max(j - lag, 0)
-            if version:  # θ^0 is a constant
+            if version or initial:  # θ^0 is a constant elsewhere
                 score = base.score(agent, states[version].params, trajectories[j], jnp.asarray(version, float))
                 total -= jnp.vdot(coefficients[j], score)
     return total
@@ -146,3 +150,67 @@ def test_stream_shares_sum_to_the_meta_gradient_and_snr_is_their_ratio():
     _, quiet = run_window(learner, agent, alike)
     assert 0 < noisy["meta_grad/snr"] < 100
     assert quiet["meta_grad/snr"] > 1e6
+
+
+@pytest.mark.parametrize(
+    "objective, window, name, weight, discount, surrogate",
+    [
+        ("next", 1, "sgd", 0.0, 1.0, "plain"),
+        ("next", 1, "sgd", 1.0, 1.0, "plain"),
+        ("all", 3, "adam", 0.7, 0.9, "plain"),
+        ("next", 2, "sgd", 0.0, 1.0, "loaded_dice"),
+        ("same", 3, "rmsprop", 0.0, 1.0, "dice"),
+    ],
+)
+def test_where_eta_is_the_start_the_sweep_goes_all_the_way(objective, window, name, weight, discount, surrogate):
+    """MAML and E-MAML, against autodiff through the window from θ^0 on: every leaf."""
+    agent = problems.agent("maml", inner=InnerLossConfig(surrogate=surrogate))
+    config, correction = problems.optimizer(name), Correction(weight, discount, False, (0,))
+    trajectories = [problems.trajectory(agent, k, k) for k in range(window + 1)]
+    learner = problems.learner(
+        agent,
+        window,
+        weight,
+        discount,
+        optimizer=config,
+        meta_gradient=MetaGradientConfig(objective=objective),
+        meta_optimizer=MetaOptimizerConfig(name="sgd", learning_rate=1.0),  # its step is the meta-gradient
+    )
+    state = learner.init(jax.random.key(1))
+    meta = state.meta.params
+    jax.tree.map(np.testing.assert_array_equal, meta["params"], state.inner.params)
+    for trajectory in trajectories:
+        state, metrics = learner.step(state, trajectory)
+    swept = jax.tree.map(jnp.subtract, meta, state.meta.params)
+    exact = jax.grad(unrolled_objective)(
+        meta, agent, problems.inner_update(agent, config), trajectories, objective, correction
+    )
+    norm = float(optax.tree.norm(exact))
+    assert norm > 1e-3
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-9 * norm), swept, exact)
+    np.testing.assert_allclose(metrics["meta_grad/norm"], norm, rtol=1e-9)
+    assert (metrics["meta_grad/correction_norm"] > 0) == (weight > 0)
+
+
+@pytest.mark.parametrize("surrogate", ["lvc", "loaded_dice", "dice", "off_policy"])
+def test_sweep_differentiates_every_surrogate(surrogate):
+    """The surrogates differ in second derivatives alone: those that the window's later updates pull back through."""
+    window, config = 3, problems.optimizer("sgd")
+    gradients = []
+    for name in (surrogate, "plain"):
+        agent = problems.agent(inner=InnerLossConfig(surrogate=name, surrogate_decay=0.8))
+        trajectories = [problems.trajectory(agent, k, k) for k in range(window + 1)]
+        swept, _ = run_window(problems.learner(agent, window, optimizer=config), agent, trajectories)
+        exact = jax.grad(unrolled_objective)(
+            agent.init_meta(jax.random.key(1)),
+            agent,
+            problems.inner_update(agent, config),
+            trajectories,
+            "same",
+            Correction(0, 1, False, (0,)),
+        )
+        scale = max(abs(float(g)) for g in exact.values())
+        for leaf, value in exact.items():
+            assert abs(float(swept[leaf] - value)) < 1e-9 * scale, leaf
+        gradients.append(np.array([float(value) for value in swept.values()]))
+    assert np.abs(gradients[0] - gradients[1]).max() > 1e-3 * np.abs(gradients[1]).max()
