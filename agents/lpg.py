@@ -8,13 +8,13 @@ stopped. A critic of the outer discount learns beside, for the outer loss alone.
 Left out of the paper's: the L2 penalties on π̂ and ŷ.
 """
 
-import haiku as hk
 import jax
 import jax.numpy as jnp
 
 from agents import losses
 from agents.config import AgentSettings
 from agents.networks import make_network
+from agents.networks_meta import rule_network
 from agents.rules import load_rule, rule_shapes
 from agents.types import LAST, Agent, Array, EnvironmentSpec, NetworkOutput, Trajectory, real_transitions
 
@@ -28,20 +28,8 @@ def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
     outer_fixed = {name: getattr(outer, name) for name in losses.HYPERPARAMETERS if name != "alpha"} | {"alpha": 1.0}
     clips = {"rho_clip": inner.rho_clip, "reward_clip": inner.reward_clip}
 
-    def rule_of(inputs: Array, y: Array, next_y: Array, ends: Array) -> tuple[Array, Array]:
-        embed = hk.nets.MLP([config.embedding, 1], name="embed")
-        x = jnp.concatenate([inputs, embed(y), embed(next_y)], axis=-1)
-        core = hk.ResetCore(hk.LSTM(config.hidden))
-        state = jax.tree.map(lambda part: part.astype(x.dtype), core.initial_state(x.shape[1]))
-        out, _ = hk.dynamic_unroll(core, (x, ends), state, reverse=True)
-        return hk.Linear(1, name="policy")(out)[..., 0], hk.Linear(config.predictions, name="target")(out)
-
-    rule = hk.without_apply_rng(hk.transform(rule_of))
+    rule = rule_network(4, config.predictions, config.hidden, config.embedding)
     frozen = load_rule(config.rule, rule_shapes(config)) if config.rule else None
-
-    def init_meta(key: Array) -> dict:
-        y = jnp.zeros((1, 1, config.predictions))
-        return {} if frozen else rule.init(key, jnp.zeros((1, 1, 4)), y, y, jnp.zeros((1, 1), bool))
 
     def apply_rule(meta: dict, output: NetworkOutput, trajectory: Trajectory) -> tuple[Array, Array]:
         """-> π̂ [T, B], ŷ logits [T, B, m]."""
@@ -81,7 +69,7 @@ def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
         initial_state=network.initial_state,
         step=network.step,
         unroll=network.unroll,
-        init_meta=init_meta,
+        init_meta=lambda key: {} if frozen else rule.init(key),
         meta_values=lambda meta: {},
         inner_loss=inner_loss,
         outer_loss=outer_loss,

@@ -9,11 +9,11 @@ the scalar's starting value as bias, so that every form starts as the scalar doe
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import haiku as hk
 import jax
 import jax.numpy as jnp
 
 from agents.config import SelfTunedConfig
+from agents.networks_meta import hyperparameter_network
 from agents.types import Array, MetaParams, NetworkOutput, Trajectory, real_transitions
 
 # These multiply what follows a transition, so a state's value is taken where the transition ends.
@@ -36,21 +36,14 @@ class MetaParameters:
         self._parameters = tuple(parameters)
         self._form = config.form if parameters else "scalar"
         self._history = config.history
-        self._inputs = {"scalar": 0, "state": num_features, "history": config.history}[self._form]
-        self._network = hk.without_apply_rng(hk.transform(lambda x: self._raw(x, config.hidden)))
-
-    def _raw(self, x: Array, hidden: Sequence[int]) -> Array:
-        """[..., inputs] -> [..., number of parameters]."""
-        start = jnp.asarray([parameter.raw_init for parameter in self._parameters], x.dtype)
-        x = hk.nets.MLP(hidden, activate_final=True, name="meta")(x)
-        w = hk.get_parameter("w", (x.shape[-1], len(self._parameters)), x.dtype, jnp.zeros)
-        return x @ w + hk.get_parameter("b", start.shape, x.dtype, lambda shape, dtype: start)
+        inputs = num_features if self._form == "state" else config.history
+        self._network = hyperparameter_network(inputs, config.hidden, [p.raw_init for p in self._parameters])
 
     def init(self, key: Array) -> MetaParams:
         """Raw starting values: {name: scalar}, or the network's parameters."""
         if self._form == "scalar":
             return {p.name: jnp.asarray(p.raw_init, float) for p in self._parameters}
-        return self._network.init(key, jnp.zeros(self._inputs))
+        return self._network.init(key)
 
     def scalars(self, raw: MetaParams) -> dict[str, Array]:
         """Values by name, of the raw parameters' shapes; none where they depend on more than η."""
