@@ -25,6 +25,7 @@ _RUNS: dict[str, list[str]] = {
     "STAC K=1": ["atari_stac"],
     "STAC K=5": ["atari_stac", "--window", "5"],
     "IMPALA, 2 actors": [*_IMPALA, "--actors", "2"],
+    "STAC K=1, 2 actors": ["atari_stac", "--actors", "2"],
     "IMPALA, Ray, 1 actor": [*_IMPALA, "--runtime", "ray"],
     "IMPALA, Ray, 2 actors": [*_IMPALA, "--runtime", "ray", "--actors", "2"],
     "STAC K=1, Ray, 1 actor": ["atari_stac", "--runtime", "ray"],
@@ -44,6 +45,9 @@ def main(words: list[str]) -> int:
     parser.add_argument("--only", nargs="+", metavar="CASE", help=f"some of: {'; '.join(CASES)}")
     parser.add_argument("--case", help="measure this one here, once, and print agent steps per second")
     given = parser.parse_args(words)
+    for name in ("rounds", "updates", "streams"):
+        if getattr(given, name) < 1:
+            parser.error(f"--{name}: {getattr(given, name)} is not allowed; it must be 1 or more")
     unknown = [name for name in [*(given.only or []), *([given.case] if given.case else [])] if name not in CASES]
     if unknown:
         parser.error(f"--only: {unknown[0]!r} is no case; choose from {'; '.join(CASES)}")
@@ -56,8 +60,14 @@ def main(words: list[str]) -> int:
         for name in rates:
             console.print(f"round {turn + 1} of {given.rounds}: {name}")
             rates[name].append(_in_process(name, given.updates, given.streams))
-    figures = {"streams": given.streams, "updates": given.updates, "process": describe_process(), "rates": rates}
-    Path(given.out).write_text(json.dumps(figures, indent=2) + "\n")
+            # After each one: a case that fails takes no other's figures with it.
+            figures = {
+                "streams": given.streams,
+                "updates": given.updates,
+                "process": describe_process(),
+                "rates": rates,
+            }
+            Path(given.out).write_text(json.dumps(figures, indent=2) + "\n")
     Console().print(_table(rates))
     return 0
 
