@@ -18,8 +18,12 @@ class EnvironmentConfig:
     """two_colors: agent steps of a stream after which the two objects swap their rewards."""
     grid_size: int = 5
     """grid: cells along each side."""
+    arms: int = 30
+    """bandit: how many arms."""
+    noise: float = 2.0
+    """bandit: standard deviation of a pull's reward."""
     task: int = 0
-    """grid: which of its tasks (where the objects lie, and their rewards); every number is another one."""
+    """grid, bandit: which of its tasks (where objects lie, what they or the arms pay); every number is another one."""
 
 
 @dataclasses.dataclass(frozen=True)

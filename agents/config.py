@@ -127,6 +127,18 @@ class LPGConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class BanditConfig:
+    """No DICE's bandit learner (agent bandit)."""
+
+    early: float = 2.0
+    """Raw learning rate of the first updates; the rate is its softplus (No DICE: 2)."""
+    late: float = 2.0
+    """Raw learning rate of the others; the rate is its softplus (No DICE: 2)."""
+    early_updates: int = 8
+    """How many updates of a life the first rate is for (No DICE: 8 in the text, 7 in the code)."""
+
+
+@dataclasses.dataclass(frozen=True)
 class AgentSettings:
     """Everything that makes an agent of a name and an environment."""
 
@@ -137,3 +149,4 @@ class AgentSettings:
     self_tuned: SelfTunedConfig = dataclasses.field(default_factory=SelfTunedConfig)
     intrinsic: IntrinsicConfig = dataclasses.field(default_factory=IntrinsicConfig)
     lpg: LPGConfig = dataclasses.field(default_factory=LPGConfig)
+    bandit: BanditConfig = dataclasses.field(default_factory=BanditConfig)

@@ -1,8 +1,8 @@
 """Surrogates of the policy-gradient loss: one first-order gradient, different second-order ones.
 
-What an inner update's Jacobian dθ'/dθ holds depends on how the sampled policy gradient was written down (methods.md
-1.5): differentiated twice, the plain form forgets that other parameters would have drawn other actions. box(x) is
-exp(x - sg(x)): 1, with the gradient of x (Foerster et al. 2018).
+What an inner update's Jacobian dθ'/dθ holds depends on how the sampled policy gradient was written down
+(Liu et al. 2022): differentiated twice, the plain form forgets that other parameters would have drawn other actions.
+box(x) is exp(x - sg(x)): 1, with the gradient of x (Foerster et al. 2018).
 """
 
 import jax

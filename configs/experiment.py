@@ -6,6 +6,7 @@ from typing import Any, Literal
 from actors.config import ActorPoolConfig, EnvironmentConfig, RayConfig
 from agents.config import (
     AgentSettings,
+    BanditConfig,
     InnerLossConfig,
     IntrinsicConfig,
     LPGConfig,
@@ -37,8 +38,7 @@ class ExperimentConfig:
     game: str = "atari:pong"
     """atari:NAME or NAME (snake or camel case; every game EnvPool ships), catch, two_colors."""
     agent: str = "stac"
-    """impala (nothing self-tuned), mgrl (γ and λ), stac (γ, λ, α and the loss weights), stacx (with auxiliary heads),
-    lirpg (a learned intrinsic reward), lpg (the whole rule is learned), maml (where θ starts; in many lives only)."""
+    """What is self-tuned, and by what loss: see docs/agents.md (maml and bandit are for studies)."""
     runtime: Literal["collapsed", "ray"] = "collapsed"
     """collapsed: actors are threads of this process; ray: actors are Ray processes."""
     actors: int = 1
@@ -62,6 +62,7 @@ class ExperimentConfig:
     self_tuned: SelfTunedConfig = dataclasses.field(default_factory=SelfTunedConfig)
     intrinsic: IntrinsicConfig = dataclasses.field(default_factory=IntrinsicConfig)
     lpg: LPGConfig = dataclasses.field(default_factory=LPGConfig)
+    bandit: BanditConfig = dataclasses.field(default_factory=BanditConfig)
     optimizer: InnerOptimizerConfig = dataclasses.field(default_factory=InnerOptimizerConfig)
     meta_optimizer: MetaOptimizerConfig = dataclasses.field(default_factory=MetaOptimizerConfig)
     meta_gradient: MetaGradientConfig = dataclasses.field(default_factory=MetaGradientConfig)

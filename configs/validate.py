@@ -70,6 +70,7 @@ RANGES: dict[str, Range] = {
     "self_tuned.history": COUNT,
     "self_tuned.entropy_bound": NOT_NEGATIVE,
     "intrinsic.weight": NOT_NEGATIVE,
+    "bandit.early_updates": NOT_NEGATIVE,
     "lpg.predictions": Range(2),
     "lpg.hidden": COUNT,
     "lpg.embedding": COUNT,
@@ -100,6 +101,8 @@ RANGES: dict[str, Range] = {
     "environment.catch_runs": COUNT,
     "environment.switch_steps": COUNT,
     "environment.grid_size": Range(2, 32),
+    "environment.arms": Range(2),
+    "environment.noise": NOT_NEGATIVE,
     "environment.task": Range(0, 2**31 - 1),
     "pool.max_lag": COUNT,
     "pool.start_seconds": POSITIVE,
@@ -118,6 +121,8 @@ ANY_NUMBER = (
     "meta_init.policy_weight",
     "meta_init.value_weight",
     "meta_init.entropy_weight",
+    "bandit.early",
+    "bandit.late",
 )
 
 
@@ -226,7 +231,7 @@ def _check_self_tuned(config: Any) -> None:
         )
     if len(set(own.parameters)) < len(own.parameters):
         raise ConfigError(f"--self-tuned.parameters: {' '.join(own.parameters)} names one of them twice")
-    if own.parameters and config.agent in ("impala", "lpg", "maml"):
+    if own.parameters and config.agent in ("impala", "lpg", "maml", "bandit"):
         raise ConfigError(
             f"--self-tuned.parameters: {' '.join(own.parameters)} have no effect with --agent {config.agent}, which"
             " tunes no hyperparameters; use --agent stac"
@@ -236,6 +241,11 @@ def _check_self_tuned(config: Any) -> None:
         if weight in tuned and getattr(config.outer, weight) == 0:
             flag = weight.replace("_", "-")
             raise ConfigError(f"--outer.{flag}: 0 bounds the agent's own {flag}, which would stay 0; use more")
+    if config.agent == "bandit" and (config.game != "bandit" or config.inner.surrogate not in ("plain", "dice")):
+        raise ConfigError(
+            "--agent: bandit is for --game bandit and --inner.surrogate plain or dice, not"
+            f" {config.game} and {config.inner.surrogate}"
+        )
     if config.agent == "lirpg" and not config.outer.separate_critic:
         raise ConfigError(
             "--outer.separate-critic: False is not allowed with --agent lirpg, whose inner critic learns the value of"
@@ -260,7 +270,7 @@ def _check_self_tuned(config: Any) -> None:
             raise ConfigError(f"--lpg.rule: {error}") from None
     if own.form == "scalar":
         return
-    if config.agent in ("impala", "lirpg", "lpg", "maml") and not own.parameters:
+    if config.agent in ("impala", "lirpg", "lpg", "maml", "bandit") and not own.parameters:
         raise ConfigError(
             f"--self-tuned.form: {own.form} has no effect with --agent {config.agent} and no --self-tuned.parameters"
         )

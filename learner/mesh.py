@@ -14,7 +14,7 @@ class Mesh:
     """Every local device holds a share of the B streams; everything else is replicated.
 
     Losses, scores and mean returns are written over the whole batch, so `jit` inserts the collectives: a sum over
-    streams is the global one, as the sampling correction needs before it forms its products (methods.md 1.9, rule 9).
+    streams is the global one, as the sampling correction needs before it forms its products.
     """
 
     def __init__(self, devices: list[jax.Device] | None = None):

@@ -33,7 +33,7 @@ class Correction(NamedTuple):
 
 
 def outer_weights(objective: str, window: int) -> np.ndarray:
-    """[K+1] weights w_k of batch k's outer loss: the last only, or all, averaged (No DICE, Eq. 6; methods.md 1.1)."""
+    """[K+1] weights w_k of batch k's outer loss: the last only, or all, averaged (No DICE, Eq. 6)."""
     if objective == "all":
         return np.full(window + 1, 1.0 / (window + 1))
     return np.eye(window + 1)[window]

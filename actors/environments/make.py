@@ -10,7 +10,7 @@ from actors.environments.base import Environment, JaxEnvironment
 from actors.environments.names import match_name
 from agents.types import EnvironmentSpec
 
-JAX_GAMES = ("catch", "two_colors", "grid")
+JAX_GAMES = ("catch", "two_colors", "grid", "bandit")
 
 MAX_STREAMS = 2**12
 MAX_ACTORS = 2**10
@@ -72,6 +72,10 @@ def make_jax_environment(game: str, config: EnvironmentConfig) -> JaxEnvironment
             from actors.environments.grid import Grid
 
             return Grid(config.grid_size, task=config.task)
+        case "bandit":
+            from actors.environments.bandit import Bandit
+
+            return Bandit(config.arms, config.noise, config.task)
     return None
 
 

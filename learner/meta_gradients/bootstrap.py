@@ -2,7 +2,7 @@
 
 A window is K + L - 1 inner updates. The meta-gradient goes through its first K; L - 1 more, with the same rule, and one
 step on the outer loss make the target, through which nothing is differentiated. Training goes on from θ^(K+L-1): the
-target's last step is discarded (methods.md, section 8).
+target's last step is discarded.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Reverse differentiation: one adjoint sweep over the live tape (mixed mode; architecture page, section 2).
+"""Reverse differentiation: one adjoint sweep over the live tape (mixed mode).
 
 The inner updates that really happened are the forward pass. Each step of the sweep rebuilds one update's
 linearisation from its tape entry and pulls the adjoint of (θ^(j+1), opt^(j+1)) back to (θ^j, opt^j), so activation

@@ -1,4 +1,4 @@
-"""Forward differentiation: carry z = d(θ, opt)/dη along the lifetime (methods.md 1.8).
+"""Forward differentiation: carry z = d(θ, opt)/dη along the lifetime.
 
 z' = μ (∂Ψ/∂(θ, opt)) z + ∂Ψ/∂η. With μ = 1 it is exact and nothing is truncated; μ = 0 keeps the last update only
 (MGRL's one-step trace). One Jacobian-vector product for every scalar meta-parameter: for small η only.

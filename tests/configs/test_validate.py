@@ -107,7 +107,7 @@ def test_what_belongs_together_is_taken(values):
         ({"network": "mlp"}, "--network: 'mlp' is not a NetworkConfig"),
         (
             {"agent": "Stac"},
-            "stacx; did you mean stac?",
+            "--agent: 'Stac' is unknown; choose from bandit",
         ),
     ],
 )

@@ -74,7 +74,7 @@ def refused(capsys, words):
         ("train --meta_gradient.trace_decay 2", "--meta-gradient.trace-decay: 2.0 is not allowed"),
         (
             "train --agent staac",
-            "--agent: 'staac' is unknown; choose from impala, lirpg",
+            "--agent: 'staac' is unknown; choose from bandit, impala",
         ),
         ("train --game pongg", "--game: unknown game 'pongg'"),
         ("train --game pongg", "did you mean pong?"),
