@@ -56,7 +56,7 @@ class MetaGradientConfig:
     score_returns: Literal["all", "others"] = "all"
     """Sampling correction: each stream's score is weighted by the mean return of all streams, or of the other ones."""
     baseline_decay: float = 0.99
-    """Sampling correction: decay of its baseline, a running mean return fixed before each batch is acted."""
+    """Sampling correction: decay of its baseline, the running mean of returns, fixed before each batch is acted."""
     diagnostics: bool = True
     """Propagate the direct and the correction part apart, to log their norms and cosine (costs more where λ > 0)."""
 

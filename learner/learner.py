@@ -16,7 +16,7 @@ from learner.mesh import Mesh, NoMesh
 from learner.meta_gradients.reverse import ReverseMetaGradient, last_entry
 from learner.meta_gradients.trace import TraceMetaGradient, TraceState
 from learner.optimizers import make_inner_optimizer, make_meta_optimizer
-from learner.window import Correction, TapeEntry, outer_weights, update_baseline
+from learner.window import Correction, RunningMean, TapeEntry, outer_weights
 
 
 class MetaState(NamedTuple):
@@ -42,7 +42,7 @@ class LearnerState(NamedTuple):
     meta: MetaState
     tape: tuple[TapeEntry, ...]  # the open window, 0 to K entries
     trace: TraceState | None  # with differentiation "trace" only
-    baseline: Array  # running mean return, NaN before the first batch
+    baseline: RunningMean  # of batch returns
     context: Any  # what the agent's rule knows of the life so far; () for most
     skipped: Skipped
     inner_updates: int  # an array inside the graph
@@ -116,7 +116,7 @@ class Learner:
             meta=meta or MetaState(meta_params, self._meta_optimizer.init(meta_params)),
             tape=(),
             trace=self._trace.init(meta_params, inner, self._streams) if self._trace else None,
-            baseline=jnp.asarray(jnp.nan, float),
+            baseline=RunningMean(jnp.zeros(()), jnp.zeros(())),
             context=self.agent.init_context(),
             skipped=Skipped(zero, zero, zero, zero),
             inner_updates=0,
@@ -190,13 +190,13 @@ class Learner:
         )
         return state, metrics | logs
 
-    def _arrive(self, trajectory: Trajectory, baseline: Array, context: Any) -> tuple[Array, Array, Array, Any]:
-        """The batch's stream returns, the baseline of its score, the next batch's running mean, and the context."""
+    def _arrive(
+        self, trajectory: Trajectory, baseline: RunningMean, context: Any
+    ) -> tuple[Array, Array, RunningMean, Any]:
+        """The batch's stream returns, the baseline of its score, the running mean with it, and the context with it."""
         stream_return = self.agent.stream_return(trajectory)
-        # Before the first return any constant will do.
-        own = jnp.where(jnp.isnan(baseline), 0.0, baseline)
-        next_baseline = update_baseline(baseline, stream_return.mean(), self._config)
-        return stream_return, own, next_baseline, self.agent.next_context(context, trajectory)
+        after = baseline.update(stream_return.mean(), self._config.baseline_decay)
+        return stream_return, baseline.value, after, self.agent.next_context(context, trajectory)
 
     @property
     def span(self) -> int:

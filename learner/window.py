@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from agents.types import Array, Params, Trajectory
-from learner.config import MetaGradientConfig
 from learner.inner_update import InnerState
 
 
@@ -20,7 +19,7 @@ class TapeEntry(NamedTuple):
     count: Array  # scalar int32, inner updates before this one: the version of θ^j
     applied: Array  # scalar bool, False where a non-finite gradient was skipped: Ψ was the identity
     stream_return: Array  # [B] G_j, the agent's `stream_return` of D^j
-    baseline: Array  # scalar, the running mean return as it was before D^j
+    baseline: Array  # scalar, the running mean of batch returns as it was before D^j; 0 before the first
 
 
 class Correction(NamedTuple):
@@ -65,8 +64,18 @@ def score_coefficients(returns: Array, baselines: Array, weights: np.ndarray, co
     return correction.coefficient * jnp.sum(jnp.where(decay[..., None] > 0, above, 0.0), axis=1)
 
 
-def update_baseline(baseline: Array, mean_return: Array, config: MetaGradientConfig) -> Array:
-    """The running mean of batch returns; NaN until a first batch starts it. A non-finite return leaves it as it is."""
-    decay = config.baseline_decay
-    running = jnp.where(jnp.isnan(baseline), mean_return, decay * baseline + (1.0 - decay) * mean_return)
-    return jnp.where(jnp.isfinite(mean_return), running, baseline)
+class RunningMean(NamedTuple):
+    """An exponentially decayed mean without the pull of its start: the first return alone, then the first two, ..."""
+
+    total: Array  # scalar Σ_i decay^(n-1-i) x_i
+    weight: Array  # scalar Σ_i decay^(n-1-i), 0 before the first
+
+    @property
+    def value(self) -> Array:
+        """The mean; 0 before there is one."""
+        return jnp.where(self.weight > 0, self.total / jnp.where(self.weight > 0, self.weight, 1.0), 0.0)
+
+    def update(self, x: Array, decay: float) -> "RunningMean":
+        """With `x`; a value that is not finite leaves it as it is."""
+        new = RunningMean(decay * self.total + jnp.where(jnp.isfinite(x), x, 0.0), decay * self.weight + 1.0)
+        return RunningMean(*(jnp.where(jnp.isfinite(x), b, a) for a, b in zip(self, new, strict=True)))

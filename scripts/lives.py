@@ -16,7 +16,7 @@ from actors.actor import actor_key
 from actors.environments.jax_adapter import stream_keys
 from actors.environments.make import make_jax_environment, stream_seeds
 from actors.unroll import start_in_graph, unroll_in_graph
-from agents.types import Array, Params, real_transitions
+from agents.types import Array, MetaParams, Params, real_transitions
 from configs.experiment import ExperimentConfig
 from configs.tree import ConfigError
 from learner.learner import Learner, LearnerState
@@ -24,7 +24,9 @@ from learner.mesh import NoMesh
 from scripts.train import make_learner
 
 LIVES = "lives"  # the axis of lives, for collectives over them
-_TASK, _REBORN = 2**31 - 1, 2**31 - 2  # folded into a life's key; its unrolls' indices are far below
+_TASK, _REBORN, _FIRST = (
+    2**31 - 1 - i for i in range(3)
+)  # folded into a life's key; its unrolls' indices are far below
 
 
 class Life(NamedTuple):
@@ -44,9 +46,18 @@ class Lives:
       shared: all lives have one η, which follows the mean of their meta-gradients; otherwise each has its own.
       own_tasks: each life has a task of its own, on games that have tasks; otherwise that of the settings.
       lifetime: windows after which a life ends and, η apart, a new one begins; 0 for never.
+      skip: a life's first window begins after a number of updates that is uniform over 0 ... skip, drawn for each life:
+        what comes before is constant to the meta-gradient (No DICE's truncation).
     """
 
-    def __init__(self, config: ExperimentConfig, shared: bool = False, own_tasks: bool = False, lifetime: int = 0):
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        shared: bool = False,
+        own_tasks: bool = False,
+        lifetime: int = 0,
+        skip: int = 0,
+    ):
         self._environment = make_jax_environment(config.game, config.environment)
         if self._environment is None or config.lag == "free" or config.actors != 1:
             raise ConfigError(
@@ -56,6 +67,7 @@ class Lives:
         self._config = config
         self._own_tasks = own_tasks
         self._lifetime = lifetime
+        self._skip = skip
         self._shared = shared
         share = functools.partial(jax.lax.pmean, axis_name=LIVES) if shared else lambda gradient: gradient
         self._learner = make_learner(config, self._environment.spec, mesh=NoMesh(), share=share)
@@ -66,15 +78,22 @@ class Lives:
     def learner(self) -> Learner:
         return self._learner
 
+    def eta(self) -> MetaParams:
+        """Raw η at birth, of one life (of the first seed, where it is random)."""
+        return jax.tree.map(np.asarray, self._learner.agent.init_meta(jax.random.key(0)))
+
     @property
     def steps_per_window(self) -> int:
         """Agent steps of one life between two steps of η, those on which an episode is reset included."""
         return self._learner.span * self._config.unroll * self._config.streams
 
-    def start(self, seeds: Sequence[int]) -> Life:
-        """Lives that have seen their first batch: [number of seeds] leads every shape. Shared η is the first seed's."""
+    def start(self, seeds: Sequence[int], meta_params: MetaParams | None = None) -> Life:
+        """Lives whose first window has begun: [number of seeds] leads every shape.
+
+        `meta_params`: raw η at birth, with a leading [number of seeds]; else the agent's own (if shared, the first's).
+        """
         streams = np.stack([stream_keys(stream_seeds(seed, 0, 0, self._config.streams)) for seed in seeds])
-        return self._start(jnp.asarray(seeds, jnp.uint32), jnp.asarray(streams))
+        return self._start(jnp.asarray(seeds, jnp.uint32), jnp.asarray(streams), meta_params)
 
     def run(self, lives: Life, windows: int) -> tuple[Life, dict[str, Array]]:
         """Lives `windows` windows longer (`lives` is used up), and their records.
@@ -87,23 +106,32 @@ class Lives:
     def _vmap(self, function: Callable) -> Callable:
         return jax.vmap(function, axis_name=LIVES)
 
-    def _start_one(self, seed: Array, streams: Array) -> Life:
-        params_key = jax.random.fold_in(jax.random.key(seed), 0)
-        learner = self._learner.init(params_key)
-        if self._shared:
-            learner = self._learner.init(
-                params_key, jax.tree.map(lambda x: jax.lax.all_gather(x, LIVES)[0], learner.meta)
-            )
+    def _start_one(self, seed: Array, streams: Array, meta_params: MetaParams | None) -> Life:
+        key = jax.random.fold_in(jax.random.key(seed), 0)
+        learner = self._learner.init(key)
+        if meta_params is not None:
+            learner = self._learner.init(key, learner.meta._replace(params=meta_params))
+        elif self._shared:
+            learner = self._learner.init(key, jax.tree.map(lambda x: jax.lax.all_gather(x, LIVES)[0], learner.meta))
         return self._be_born(learner, streams, actor_key(seed, 0, 0))
 
     def _be_born(self, learner: LearnerState, streams: Array, key: Array) -> Life:
-        """A life from its first parameters to its first update."""
+        """A life from its first parameters to the first update of its first window."""
         zero = jnp.zeros((), jnp.int32)
         learner = learner._replace(inner_updates=zero, meta_updates=zero)
         task = jax.random.fold_in(key, _TASK) if self._own_tasks else None
         actor = start_in_graph(self._learner.agent, self._environment, streams, task)
         stale = learner.inner.params if self._config.lag == "1" else ()
-        return self._update(Life(learner, actor, stale, key))[0]
+        life = Life(learner, actor, stale, key)
+        if self._skip:
+            first = jax.random.randint(jax.random.fold_in(key, _FIRST), (), 0, self._skip + 1)
+            life = jax.lax.while_loop(lambda life: life.learner.inner_updates < first, self._outside, life)
+        return self._update(life)[0]
+
+    def _outside(self, life: Life) -> Life:
+        """One update that is in no window."""
+        life, _ = self._update(life)
+        return life._replace(learner=life.learner._replace(tape=()))
 
     def _reborn(self, life: Life) -> Life:
         """A new life with the same η; the baseline of the correction knows past lives, which biases nothing."""

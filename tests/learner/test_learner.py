@@ -140,13 +140,13 @@ def test_bad_batches_are_skipped_and_the_window_goes_on(small, window=3, weight=
     assert [int(state.skipped.inner_run) for state in states] == [0, 1, 0, 0, 0, 0, 1, 0, 0, 0]
     assert not np.any(metrics[0]["skipped/leaves"]) and np.all(metrics[1]["skipped/leaves"])
     assert learner.leaf_names == ["['b']", "['w']"]
-    assert np.isfinite(states[-1].baseline) and states[1].baseline == states[0].baseline
+    assert np.isfinite(states[-1].baseline.value) and states[1].baseline == states[0].baseline
 
     # The sweep over the first window is autodiff through it with the identity for the second update.
     update, correction = problems.inner_update(small, config), Correction(weight, 1.0, False, (0,))
     returns = jnp.stack([small.stream_return(t) for t in trajectories[: window + 1]])
     coefficients = score_coefficients(
-        returns.at[1].set(0.0), jnp.stack([state.baseline for state in states])[jnp.array([0, 0, 1, 2])],
+        returns.at[1].set(0.0), jnp.stack([state.baseline.value for state in states])[jnp.array([0, 0, 1, 2])],
         outer_weights("next", window), correction,
     )  # fmt: skip
 

@@ -40,11 +40,10 @@ def unrolled_objective(meta, agent, update, trajectories, objective, correction)
         total += weights[k] * jnp.mean(base.outer_loss(agent, states[k].params, scored, anchor)[0])
     if correction.coefficient:
         returns = jnp.stack([agent.stream_return(t) for t in trajectories])
-        running = returns[0].mean()
-        baselines = [jnp.zeros(()), running]  # none before the first batch
-        for k in range(1, window):
-            running = 0.99 * running + 0.01 * returns[k].mean()
-            baselines.append(running)
+        baselines = [jnp.zeros(())]  # none before the first batch
+        for k in range(1, window + 1):
+            decay = 0.99 ** np.arange(k)[::-1]
+            baselines.append(decay @ returns[:k].mean(axis=1) / decay.sum())
         coefficients = score_coefficients(returns, jnp.stack(baselines), weights, correction)
         (lag,) = correction.lags
         for j in range(0 if initial else 1, window):

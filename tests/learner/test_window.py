@@ -4,8 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learner.config import MetaGradientConfig
-from learner.window import Correction, outer_weights, score_coefficients, update_baseline
+from learner.window import Correction, RunningMean, outer_weights, score_coefficients
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -71,9 +70,11 @@ def test_outer_weights():
     np.testing.assert_array_equal(outer_weights("all", 3), [0.25] * 4)
 
 
-def test_baseline_is_a_running_mean_that_its_first_return_starts():
-    config = MetaGradientConfig(baseline_decay=0.9)
-    baseline = jnp.asarray(jnp.nan)
-    for mean, expected in [(jnp.nan, jnp.nan), (2.0, 2.0), (3.0, 2.1), (jnp.inf, 2.1), (jnp.nan, 2.1), (2.1, 2.1)]:
-        baseline = update_baseline(baseline, jnp.asarray(mean), config)
-        np.testing.assert_allclose(baseline, expected, rtol=1e-12)
+def test_running_mean_forgets_but_is_not_pulled_to_its_start():
+    mean, seen = RunningMean(jnp.zeros(()), jnp.zeros(())), []
+    assert mean.value == 0.0
+    for x in (jnp.nan, 2.0, 3.0, jnp.inf, 7.0, -1.0):
+        mean = mean.update(jnp.asarray(x), 0.9)
+        seen += [x] if np.isfinite(x) else []
+        weights = 0.9 ** np.arange(len(seen))[::-1]
+        np.testing.assert_allclose(mean.value, weights @ seen / weights.sum() if seen else 0.0, rtol=1e-12)

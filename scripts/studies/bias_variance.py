@@ -1,0 +1,173 @@
+"""Bias and variance of meta-gradient estimators, over whole lives in the graph."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from configs.experiment import ExperimentConfig
+from configs.tree import override
+from scripts.lives import Lives
+
+CHUNK = 1_000  # lives side by side
+
+Eta = dict[str, Any]  # raw scalar meta-parameters by name
+Sampler = Callable[[Eta | None, int], np.ndarray]  # (η, samples) -> [samples, d]; η None: the agent's own at birth
+
+
+class Problem(NamedTuple):
+    """What is to be differentiated: the mean reward of a whole life, in scalar meta-parameters."""
+
+    config: ExperimentConfig  # its window is the whole life; objective "all", on-policy
+    own_tasks: bool = True
+
+
+class Row(NamedTuple):
+    """One estimator at one η. Vectors are over the meta-parameters, in the order of their names."""
+
+    estimator: str
+    mean: np.ndarray  # of the estimate of the gradient of the mean reward (to be ascended)
+    error: np.ndarray  # its standard error
+    variance: float  # of one life's estimate, summed over meta-parameters
+    bias: float  # Euclidean distance of the mean from the reference
+    squared_bias: float  # mean over meta-parameters of the squared difference (as the figures of No DICE)
+    cosine: float  # of the mean with the reference
+    snr: float  # norm of the mean over its standard error
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What `bias_variance` returns: a table that plots itself."""
+
+    reference: np.ndarray
+    reference_error: np.ndarray
+    rows: tuple[Row, ...]
+
+    def __str__(self) -> str:
+        head = f"{'estimator':24} {'bias':>10} {'cosine':>8} {'variance':>10} {'snr':>8}  mean (± standard error)"
+        lines = [head]
+        for row in self.rows:
+            values = ", ".join(f"{m:.3g} ± {e:.1g}" for m, e in zip(row.mean, row.error, strict=True))
+            lines.append(
+                f"{row.estimator:24} {row.bias:10.3g} {row.cosine:8.3f} {row.variance:10.3g} {row.snr:8.2f}  {values}"
+            )
+        return "\n".join(lines)
+
+    def plot(self, path: str | Path) -> None:
+        """The plane: squared bias against variance of one life's estimate, a point for each estimator."""
+        import matplotlib
+
+        matplotlib.use("agg")
+        from matplotlib import pyplot as plt
+
+        figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+        for row in self.rows:
+            axes.scatter(row.variance, row.squared_bias, s=30)
+            axes.annotate(row.estimator, (row.variance, row.squared_bias), textcoords="offset points", xytext=(5, 3))
+        axes.set(xlabel="variance of one life's estimate", ylabel="squared bias", xscale="log")
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.savefig(path, dpi=120)
+        plt.close(figure)
+
+
+def bias_variance(
+    problem: Problem,
+    estimators: dict[str, dict[str, Any]],
+    samples: int,
+    *,
+    eps: float = 0.1,
+    reference_samples: int | None = None,
+    tell: Callable[[str], None] = lambda what: None,
+) -> Comparison:
+    """Each estimator's bias and variance against central finite differences with common random numbers.
+
+    Args:
+      problem: any game in JAX, and any agent with scalar meta-parameters.
+      estimators: name -> settings that make it, such as {"correction": 1.0} or {"inner.surrogate": "dice"}. A shorter
+        "window" truncates: each life's begins after a random number of updates, and fits in.
+      samples: lives for each estimator; all use the same seeds.
+      eps: the finite differences' width, in raw meta-parameters.
+      reference_samples: lives for the finite differences (`samples`, unless given).
+    """
+    tell("finite differences")
+    reference = finite_differences(problem, eps)(None, reference_samples or samples)
+    truth, truth_error = reference.mean(axis=0), standard_error(reference)
+    rows = []
+    for name, settings in estimators.items():
+        tell(name)
+        estimates = estimator(problem, settings)(None, samples)
+        mean, error = estimates.mean(axis=0), standard_error(estimates)
+        rows.append(
+            Row(
+                estimator=name,
+                mean=mean,
+                error=error,
+                variance=float(estimates.var(axis=0, ddof=1).sum()),
+                bias=float(np.linalg.norm(mean - truth)),
+                squared_bias=float(np.mean((mean - truth) ** 2)),
+                cosine=float(mean @ truth / (np.linalg.norm(mean) * np.linalg.norm(truth))),
+                snr=float(np.linalg.norm(mean) / np.linalg.norm(error)),
+            )
+        )
+    return Comparison(truth, truth_error, tuple(rows))
+
+
+def estimator(problem: Problem, settings: dict[str, Any]) -> Sampler:
+    """Each life's estimate of the gradient of its mean reward, from the learner itself."""
+    config = override(problem.config, settings)
+    lives = Lives(config, own_tasks=problem.own_tasks, skip=problem.config.window - config.window)
+
+    def sample(eta: Eta | None, samples: int) -> np.ndarray:
+        parts = []
+        for seeds in _chunks(samples):
+            _, records = lives.run(lives.start(seeds, _repeated(lives, eta, len(seeds))), 1)
+            names = sorted(name for name in records if name.startswith("meta_grad/of_"))
+            parts.append(np.stack([-np.asarray(records[name])[:, 0] for name in names], axis=-1))
+        return np.concatenate(parts).astype(np.float64)
+
+    return sample
+
+
+def finite_differences(problem: Problem, eps: float) -> Sampler:
+    """(J(η + eps/2) - J(η - eps/2)) / eps of each life, by coordinate, with the same random numbers on both sides.
+
+    J is the mean reward of the life's batches; the first one does not depend on η and drops out.
+    """
+    still = override(problem.config, {"meta_optimizer.learning_rate": 0.0, "correction": 0.0})
+    lives = Lives(still, own_tasks=problem.own_tasks)
+
+    def mean_reward(seeds: Sequence[int], eta: Eta) -> np.ndarray:
+        _, records = lives.run(lives.start(seeds, eta), 1)
+        rewards = np.asarray(records["reward"], np.float64)[:, 0]
+        return rewards.sum(axis=1) / (rewards.shape[1] + 1)
+
+    def sample(eta: Eta | None, samples: int) -> np.ndarray:
+        parts = []
+        for seeds in _chunks(samples):
+            start = _repeated(lives, eta, len(seeds))
+            columns = []
+            for name in sorted(start):
+                above, below = (
+                    mean_reward(seeds, start | {name: np.float32(start[name] + sign * eps / 2)}) for sign in (1, -1)
+                )
+                columns.append((above - below) / eps)
+            parts.append(np.stack(columns, axis=-1))
+        return np.concatenate(parts)
+
+    return sample
+
+
+def standard_error(values: np.ndarray) -> np.ndarray:
+    """[d] of the mean of [n, d] independent values."""
+    return values.std(axis=0, ddof=1) / np.sqrt(len(values))
+
+
+def _repeated(lives: Lives, eta: Eta | None, count: int) -> Eta:
+    """Raw η, the agent's own at birth where none is given, once for each life."""
+    return {name: np.full(count, value, np.float32) for name, value in (eta or lives.eta()).items()}
+
+
+def _chunks(samples: int) -> list[Sequence[int]]:
+    return [range(first, min(first + CHUNK, samples)) for first in range(0, samples, CHUNK)]

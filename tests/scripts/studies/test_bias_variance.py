@@ -1,0 +1,42 @@
+"""Estimators against finite differences on the bandit of No DICE, through the learner's own code."""
+
+import numpy as np
+import pytest
+
+from configs.tree import override
+from scripts.studies.bias_variance import Problem, bias_variance, estimator, finite_differences
+from scripts.studies.nodice_fig5 import bandit
+
+# Small enough to be quick, with large steps, so that what λ corrects for is large against the noise.
+SMALL = Problem(override(bandit(), {"window": 4, "environment.arms": 5, "environment.noise": 0.5, "bandit.late": 3.0}))
+SAMPLES = 40_000
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return finite_differences(SMALL, 0.2)(None, SAMPLES)
+
+
+def z_scores(a, b):
+    """Of the difference of two means over the same lives, by coordinate."""
+    difference = a - b
+    return np.abs(difference.mean(axis=0)) / (difference.std(axis=0, ddof=1) / np.sqrt(len(difference)))
+
+
+@pytest.mark.slow
+def test_the_full_correction_agrees_with_finite_differences_and_none_does_not(truth):
+    none, full = (estimator(SMALL, {"correction": weight})(None, SAMPLES) for weight in (0.0, 1.0))
+    assert z_scores(full, truth).max() < 4
+    assert z_scores(none, truth).max() > 8
+    half = estimator(SMALL, {"correction": 0.5})(None, 1_000)
+    np.testing.assert_allclose(half, ((none + full) / 2)[:1_000], atol=1e-5)  # linear in λ, life by life
+
+
+@pytest.mark.slow
+def test_a_comparison_names_and_plots_what_it_found(tmp_path):
+    found = bias_variance(SMALL, {"none": {}, "short": {"window": 2}, "DiCE": {"inner.surrogate": "dice"}}, 2_000)
+    assert [row.estimator for row in found.rows] == ["none", "short", "DiCE"]
+    assert all(row.mean.shape == (2,) and row.variance > 0 and -1 <= row.cosine <= 1 for row in found.rows)
+    assert str(found).count("\n") == 3 and "DiCE" in str(found)
+    found.plot(tmp_path / "plane.png")
+    assert (tmp_path / "plane.png").stat().st_size > 1_000

@@ -1,0 +1,92 @@
+"""`onelife study`: the command, resuming, and that every study runs at its smallest scale."""
+
+import csv
+import json
+
+import pytest
+
+from configs.tree import ConfigError
+from scripts.cli import main
+from scripts.studies.base import Cell, Figure, Study, Verdict, read_rows, run_study
+from scripts.study import STUDIES
+
+
+def counting(ran, stop_at=None):
+    """A study of three cells that notes what was run; it is interrupted in cell `stop_at`."""
+
+    def run(cell, out, tell):
+        tell(cell.name, 1.0)
+        if cell.name == stop_at:
+            raise KeyboardInterrupt
+        ran.append(cell.name)
+        return [{"seed": seed, "value": cell.content + seed} for seed in range(2)]
+
+    return Study(
+        title="Counting",
+        question="Does it count?",
+        minutes=dict.fromkeys(("smoke", "small", "paper"), "0"),
+        seeds={"smoke": 2},
+        cells=lambda scale, seeds: [Cell(name, i) for i, name in enumerate("abc")],
+        run=run,
+        judge=lambda rows: [Verdict("it counts", str(sum(row["value"] for row in rows)), "agree")],
+        draw=lambda rows, out: [Figure("none.png", "nothing")],
+        setting=lambda scale: "none",
+    )
+
+
+def test_a_study_goes_on_where_it_was_stopped(tmp_path):
+    ran = []
+    with pytest.raises(KeyboardInterrupt):
+        run_study("counting", counting(ran, stop_at="c"), "smoke", 2, tmp_path, lambda what, part: None)
+    assert ran == ["a", "b"] and {row["cell"] for row in read_rows(tmp_path / "results.csv")} == {"a", "b"}
+    fractions = []
+    verdicts = run_study("counting", counting(ran), "smoke", 2, tmp_path, lambda what, part: fractions.append(part))
+    assert ran == ["a", "b", "c"] and fractions == [1.0]
+    assert verdicts[0].measured == "9.0"
+    page = (tmp_path / "README.md").read_text()
+    assert "| it counts | 9.0 | **agree** |" in page and "onelife study counting --scale smoke --seeds 2" in page
+    with pytest.raises(ConfigError, match="of other settings"):
+        run_study("counting", counting(ran), "smoke", 3, tmp_path, lambda what, part: None)
+
+
+def test_a_place_that_holds_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years")
+    with pytest.raises(ConfigError, match="holds no study"):
+        run_study("counting", counting([]), "smoke", 2, tmp_path, lambda what, part: None)
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("study", "NAME is missing"),
+        ("study nodice_fig4711", "did you mean nodice_fig5?"),
+        ("study self_tuning --scale smal", "did you mean small?"),
+        ("study self_tuning --seeds 0", "--seeds: 0 is not allowed"),
+        ("study self_tuning --seeds x", "invalid int value"),
+    ],
+)
+def test_bad_input_gets_one_line(capsys, words, said):
+    assert main(words.split()) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1
+
+
+def test_list_shows_them_all(capsys):
+    assert main(["study", "--list"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in STUDIES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_runs_at_its_smallest(name, tmp_path, capsys):
+    assert main(["study", name, "--scale", "smoke", "--out", str(tmp_path / "out")]) == 0
+    out = tmp_path / "out"
+    page = (out / "README.md").read_text()
+    assert page.count("| **") >= 3
+    figures = [line.split("](")[1].split(")")[0] for line in page.splitlines() if line.startswith("![")]
+    assert figures and all((out / figure).stat().st_size > 5_000 for figure in figures)
+    settings = json.loads((out / "settings.json").read_text())
+    with (out / "results.csv").open() as file:
+        assert {row["cell"] for row in csv.DictReader(file)} == set(settings["cells"])
+    assert str(out / "README.md") in capsys.readouterr().out
