@@ -68,7 +68,11 @@ def actor_critic(
             loss += part
             logs |= {name + suffix: value for name, value in parts.items()}
         if outer.separate_critic:
-            critic_only = outer_fixed | {"policy_weight": 0.0, "entropy_weight": 0.0}
+            critic_only = outer_fixed | {
+                "policy_weight": 0.0,
+                "entropy_weight": 0.0,
+                "value_weight": inner.value_weight,
+            }
             part, parts = losses.actor_critic_loss(critic_only, outer_critic(output), trajectory, **clips)
             loss += part
             logs["outer_critic"] = parts["value"]

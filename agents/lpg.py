@@ -3,7 +3,8 @@
 The agent has a policy and a categorical prediction y(s) without a meaning of its own. A backward LSTM with parameters η
 reads each stream's rewards, terminations, probabilities of the actions taken and embedded predictions, and says where
 both should go: the inner loss is -π̂ log π(a|s) + α_y KL(y(s) || ŷ), π̂ and ŷ being the LSTM's. What it reads of θ is
-stopped. A critic of the outer discount learns beside, for the outer loss alone.
+stopped. A critic of the outer discount learns beside, for the outer loss's advantages; where the torso has layers it
+shapes them, too (the paper's critic is apart).
 
 Left out of the paper's: the L2 penalties on π̂ and ŷ.
 """
@@ -49,7 +50,7 @@ def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
         log_prob = losses.action_log_prob(output.logits[:-1], trajectory.action)
         policy = jnp.where(real, -direction * log_prob, 0.0)
         kl = losses.mean_kl(output.heads["prediction"][:-1], target, trajectory)
-        critic_only = outer_fixed | {"policy_weight": 0.0, "entropy_weight": 0.0}
+        critic_only = outer_fixed | {"policy_weight": 0.0, "entropy_weight": 0.0, "value_weight": inner.value_weight}
         critic, logs = losses.actor_critic_loss(critic_only, output, trajectory, **clips)
         loss = jnp.mean(policy, axis=0) + config.prediction_weight * kl + critic
         logs |= {"rule_policy": jnp.mean(policy), "rule_prediction": jnp.mean(kl), "direction": jnp.std(direction)}

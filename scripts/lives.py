@@ -4,7 +4,6 @@ For environments in pure JAX. A life here is what `onelife train` lives at lag 0
 the same learner, the same environment, the same random numbers.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from actors.unroll import start_in_graph, unroll_in_graph
 from agents.types import Array, MetaParams, Params, real_transitions
 from configs.experiment import ExperimentConfig
 from configs.tree import ConfigError
+from learner.inner_update import nonfinite_leaves
 from learner.learner import Learner, LearnerState
 from learner.mesh import NoMesh
 from scripts.train import make_learner
@@ -64,13 +64,17 @@ class Lives:
                 f"--game: {config.game} at --lag {config.lag} with --actors {config.actors} cannot live in the graph;"
                 " it takes a game in JAX, lag 0 or 1, and one actor"
             )
+        if own_tasks and not getattr(self._environment, "has_tasks", False):
+            raise ConfigError(f"--game: {config.game} has one task only: lives cannot have their own")
         self._config = config
         self._own_tasks = own_tasks
         self._lifetime = lifetime
         self._skip = skip
         self._shared = shared
-        share = functools.partial(jax.lax.pmean, axis_name=LIVES) if shared else lambda gradient: gradient
+        share = _mean_over_lives if shared else lambda gradient: gradient
         self._learner = make_learner(config, self._environment.spec, mesh=NoMesh(), share=share)
+        if self._learner.agent.starts_from_meta:  # a life is a window, and η where it begins
+            self._lifetime = 1
         self._start = jax.jit(self._vmap(self._start_one))
         self._windows = jax.jit(self._many_windows, static_argnums=1, donate_argnums=0)
 
@@ -99,7 +103,8 @@ class Lives:
         """Lives `windows` windows longer (`lives` is used up), and their records.
 
         Records are [lives, windows, ...]: "reward" and "entropy" [..., span] of each update's batch, means a real
-        step; "meta/…" η after each window, in its own units; "meta_grad/…" as the learner says.
+        step; "meta/…" η after each window, in its own units; "meta_grad/…" as the learner says; "skipped" updates of the
+        life so far, for not being finite.
         """
         return self._windows(lives, windows)
 
@@ -168,6 +173,7 @@ class Lives:
             metrics.append(of_update)
         records = {name: jnp.stack([m[key] for m in metrics]) for name, key in _OF_UPDATES.items()}
         records |= {name: metrics[-1][name] for name in metrics[-1] if name.startswith(("meta/", "meta_grad/"))}
+        records["skipped"] = life.learner.skipped.inner + life.learner.skipped.meta
         if self._lifetime:
             over = life.learner.meta_updates >= self._lifetime
             life = jax.tree.map(lambda new, old: jnp.where(over, new, old), self._reborn(life), life)
@@ -179,6 +185,14 @@ class Lives:
             return jax.lax.scan(lambda life, _: self._window(life), life, length=windows)
 
         return self._vmap(scan)(lives)
+
+
+def _mean_over_lives(gradient: MetaParams) -> MetaParams:
+    """Over those lives whose meta-gradient is finite; not finite where none is."""
+    finite = ~jnp.any(nonfinite_leaves(gradient))
+    count = jax.lax.psum(finite.astype(float), LIVES)
+    total = jax.lax.psum(jax.tree.map(lambda x: jnp.where(finite, x, 0.0), gradient), LIVES)
+    return jax.tree.map(lambda x: x / count, total)
 
 
 _OF_UPDATES = {"reward": "reward", "entropy": "loss/entropy"}

@@ -12,7 +12,14 @@ from configs.tree import ConfigError, check_choice
 from scripts.parse import Parser
 from scripts.studies.base import PAGE, SCALES, Study, run_study
 
-STUDIES = ("bmg_two_colors", "self_tuning", "lpg_grid", "nodice_fig5", "tang_variance")
+STUDIES = (
+    "nodice_fig5",
+    "tang_variance",
+    "lifetime_correction",
+    "bmg_two_colors",
+    "self_tuning",
+    "lpg_grid",
+)
 
 
 def main(words: list[str]) -> int:

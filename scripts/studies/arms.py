@@ -42,7 +42,7 @@ def live(lives: Lives, seeds: Sequence[int], windows: int, tell: Callable[[float
         means = {
             name: np.asarray(value).reshape(len(seeds), -1).mean(axis=1)
             for name, value in records.items()
-            if not name.startswith("meta_grad/")
+            if not name.startswith("meta_grad/of_")
         }
         rows += [
             {"seed": seed, "steps": end * lives.steps_per_window} | {name: float(v[i]) for name, v in means.items()}
