@@ -14,6 +14,7 @@ from agents.surrogates import box
 from agents.types import Agent, EnvironmentSpec, NetworkOutput
 
 SELF_TUNED = ()
+ALSO_TUNED = "two learning rates"
 
 
 def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:

@@ -39,7 +39,7 @@ class InnerLossConfig:
     reduction: Literal["sum", "mean"] = "sum"
     """Over the batch's T·B transitions, for the inner and the outer loss: IMPALA's losses are sums."""
     surrogate: Literal["plain", "lvc", "loaded_dice", "dice", "off_policy"] = "plain"
-    """How the policy gradient is written, for the meta-gradient: these differ in their second derivatives alone."""
+    """How the policy gradient is written down, which decides its second derivatives (see docs/meta_gradients.md)."""
     surrogate_decay: float = 1.0
     """loaded_dice: decay of the dependence on the episode's earlier actions, in [0, 1]; 0 is lvc."""
     auxiliary_heads: int = 0

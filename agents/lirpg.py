@@ -13,6 +13,7 @@ from agents.networks import make_function
 from agents.types import Agent, Array, EnvironmentSpec, MetaParams, Trajectory
 
 SELF_TUNED = ()
+ALSO_TUNED = "r_in(s, a)"
 
 
 def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:

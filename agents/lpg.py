@@ -20,6 +20,7 @@ from agents.rules import load_rule, rule_shapes
 from agents.types import LAST, Agent, Array, EnvironmentSpec, NetworkOutput, Trajectory, real_transitions
 
 SELF_TUNED = ()
+ALSO_TUNED = "the rule"
 
 
 def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:

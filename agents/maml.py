@@ -11,6 +11,7 @@ from agents.config import AgentSettings
 from agents.types import Agent, EnvironmentSpec
 
 SELF_TUNED = ()
+ALSO_TUNED = "θ⁰"
 
 
 def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:

@@ -20,8 +20,12 @@ def save_rule(path: str | Path, meta_params: Rule) -> None:
 
 
 def rule_shapes(config: LPGConfig) -> dict[str, tuple[int, ...]]:
-    """Shapes that tell rules of other sizes apart."""
-    return {"target|w": (config.hidden, config.predictions), "policy|w": (config.hidden, 1)}
+    """Shapes that tell rules of other sizes apart (names as haiku gives them to `networks_meta.rule_network`)."""
+    return {
+        "target|w": (config.hidden, config.predictions),
+        "policy|w": (config.hidden, 1),
+        "embed/~/linear_0|w": (config.predictions, config.embedding),
+    }
 
 
 def load_rule(path: str | Path, shapes: dict[str, tuple[int, ...]]) -> Rule:
@@ -32,7 +36,7 @@ def load_rule(path: str | Path, shapes: dict[str, tuple[int, ...]]) -> Rule:
     try:
         with np.load(path) as file:
             arrays = dict(file)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{str(path)!r} holds no rule ({' '.join(str(error).split())[:100]})") from None
     for name, shape in shapes.items():
         if name not in arrays or arrays[name].shape != shape:

@@ -237,7 +237,9 @@ def _check_self_tuned(config: Any) -> None:
             " tunes no hyperparameters; use --agent stac"
         )
     tuned = own.parameters or (ALL_HYPERPARAMETERS if config.agent in ("stac", "stacx") else ())
-    for weight in ("policy_weight", "value_weight"):
+    for weight in ("policy_weight", "value_weight", "entropy_weight"):
+        if weight == "entropy_weight" and own.entropy_bound:
+            continue
         if weight in tuned and getattr(config.outer, weight) == 0:
             flag = weight.replace("_", "-")
             raise ConfigError(f"--outer.{flag}: 0 bounds the agent's own {flag}, which would stay 0; use more")
@@ -256,6 +258,17 @@ def _check_self_tuned(config: Any) -> None:
             "--agent: maml, whose lives are one window, needs --lag 0 and --meta-gradient.differentiation reverse; not"
             f" {config.lag} and {config.meta_gradient.differentiation}"
         )
+    if config.agent == "maml" and config.meta_gradient.objective not in ("next", "all"):
+        raise ConfigError(
+            f"--meta-gradient.objective: {config.meta_gradient.objective} does not score what --agent maml has adapted"
+            " to; use next or all"
+        )
+    if config.outer.separate_critic and config.inner.value_weight == 0:
+        raise ConfigError(
+            "--inner.value-weight: 0 leaves the critic of --outer.separate-critic as it was born; use more"
+        )
+    if config.inner.surrogate == "dice" and config.lag != "0":
+        raise ConfigError(f"--inner.surrogate: dice has no importance ratios, so it needs --lag 0, not {config.lag}")
     if config.agent in ("lirpg", "lpg") and config.meta_gradient.differentiation == "trace":
         raise ConfigError(
             f"--meta-gradient.differentiation: trace is not allowed with --agent {config.agent}, whose η is a network:"
@@ -285,9 +298,9 @@ def _check_correction(config: Any) -> None:
     meta = config.meta_gradient
     if config.correction == 0:
         return
-    if config.agent == "impala":
+    if config.agent == "impala" or config.lpg.rule:
         raise ConfigError(
-            f"--correction: {config.correction:g} has no effect with --agent impala, which tunes nothing"
+            f"--correction: {config.correction:g} has no effect with --agent {config.agent}, which tunes nothing"
             "; use 0, or an agent that does, stac for one"
         )
     if meta.objective == "bootstrap":

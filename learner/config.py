@@ -55,6 +55,8 @@ class MetaGradientConfig:
     """trace: decay μ in [0, 1] of the old sensitivity; 1 is exact, 0 keeps the last update only."""
     score_returns: Literal["all", "others"] = "all"
     """Sampling correction: each stream's score is weighted by the mean return of all streams, or of the other ones."""
+    baseline: Literal["running_mean", "none"] = "running_mean"
+    """Sampling correction: what is taken off later returns; both leave it unbiased (running_mean with less noise)."""
     baseline_decay: float = 0.99
     """Sampling correction: decay of its baseline, the running mean of returns, fixed before each batch is acted."""
     diagnostics: bool = True

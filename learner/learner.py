@@ -196,7 +196,8 @@ class Learner:
         """The batch's stream returns, the baseline of its score, the running mean with it, and the context with it."""
         stream_return = self.agent.stream_return(trajectory)
         after = baseline.update(stream_return.mean(), self._config.baseline_decay)
-        return stream_return, baseline.value, after, self.agent.next_context(context, trajectory)
+        own = baseline.value if self._config.baseline == "running_mean" else jnp.zeros_like(baseline.value)
+        return stream_return, own, after, self.agent.next_context(context, trajectory)
 
     @property
     def span(self) -> int:

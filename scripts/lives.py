@@ -103,8 +103,8 @@ class Lives:
         """Lives `windows` windows longer (`lives` is used up), and their records.
 
         Records are [lives, windows, ...]: "reward" and "entropy" [..., span] of each update's batch, means a real
-        step; "meta/…" η after each window, in its own units; "meta_grad/…" as the learner says; "skipped" updates of the
-        life so far, for not being finite.
+        step; "meta/…" η after each window, in its own units; "meta_grad/…" as the learner says; "skipped" updates of
+        the life so far, for not being finite.
         """
         return self._windows(lives, windows)
 

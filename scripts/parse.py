@@ -37,7 +37,7 @@ def parse_train(words: list[str]) -> ExperimentConfig:
     config = override(default, parse_words(words, default))
     if config.agent == "maml":
         raise ConfigError(
-            "--agent: maml lives many lives, each of one window, and onelife train lives one: use a study"
+            "--agent: maml lives many lives, each of one window, and onelife train lives one; see scripts/lives.py"
         )
     return config
 

@@ -11,7 +11,7 @@ import numpy as np
 from configs.experiment import ExperimentConfig
 from configs.tree import ConfigError
 
-ENDLESS_GAMES = ("two_colors",)
+ENDLESS_GAMES = ("two_colors", "bandit")
 VIDEO_STEPS = 500  # filmed of a game without episodes
 _CODECS = {".mp4": "libx264", ".webm": "libvpx-vp9"}
 

@@ -42,11 +42,11 @@ def main(args: list[str]) -> int:
 
 def self_tuned(config: ExperimentConfig) -> str:
     """What η is, in symbols."""
-    names = config.self_tuned.parameters or importlib.import_module(f"agents.{config.agent}").SELF_TUNED
+    agent = importlib.import_module(f"agents.{config.agent}")
+    names = config.self_tuned.parameters or agent.SELF_TUNED
     parts = [" ".join(_SYMBOLS[name] for name in names)] if names else []
     if parts and config.self_tuned.form != "scalar":
         parts[0] += f" ({config.self_tuned.form})"
     if config.inner.auxiliary_heads:
         parts[0] += f" x {1 + config.inner.auxiliary_heads}"
-    parts += {"lirpg": ["r_in(s, a)"], "lpg": ["the rule"]}.get(config.agent, [])
-    return ", ".join(parts) or "nothing"
+    return ", ".join([*parts, *filter(None, [getattr(agent, "ALSO_TUNED", "")])]) or "nothing"

@@ -41,7 +41,11 @@ def main(words: list[str]) -> int:
         if options.seeds is not None and options.seeds < 1:
             raise ConfigError(f"--seeds: {options.seeds} is not allowed; it must be 1 or more")
         study = _load(options.name)
-        seeds = options.seeds or study.seeds[options.scale]
+        if options.seeds and not study.seeds:
+            raise ConfigError(
+                f"--seeds: {options.name} is one computation with random numbers of its own; leave it out"
+            )
+        seeds = options.seeds or study.seeds.get(options.scale, 0)
         out = Path(options.out or f"studies/{options.name}-{options.scale}")
         return _run(options.name, study, options.scale, seeds, out)
     except ConfigError as error:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -41,7 +42,7 @@ class Study(NamedTuple):
     title: str
     question: str  # what the paper claims or we ask, with its source
     minutes: dict[str, str]  # scale -> time on two cores, measured, or projected where it says so
-    seeds: dict[str, int]  # scale -> how many, where the user says nothing
+    seeds: dict[str, int]  # scale -> how many, where the user says nothing; {} where there is nothing to repeat
     cells: Callable[[str, int], list[Cell]]  # (scale, seeds)
     run: Callable[[Cell, Path, Callable[[str, float], None]], list[Row]]  # (cell, out, tell(what, fraction done))
     judge: Callable[[list[Row]], list[Verdict]]
@@ -57,7 +58,8 @@ def run_study(
     Raises ConfigError, one line, where `out` holds another study or another scale.
     """
     cells = study.cells(scale, seeds)
-    settings = {"study": name, "scale": scale, "seeds": seeds, "cells": [cell.name for cell in cells]}
+    contents = {cell.name: f"{zlib.crc32(repr(cell.content).encode()):08x}" for cell in cells}
+    settings = {"study": name, "scale": scale, "seeds": seeds, "cells": contents}
     _claim(out, settings)
     rows = read_rows(out / RESULTS)
     done = {row["cell"] for row in rows}
@@ -119,7 +121,7 @@ def _page(
     parts = [
         f"# {study.title}",
         study.question,
-        f"    onelife study {name} --scale {scale} --seeds {seeds}",
+        f"    onelife study {name} --scale {scale}" + (f" --seeds {seeds}" if seeds else ""),
         study.setting(scale),
         f"| claim | measured | verdict |\n| --- | --- | --- |\n{table}",
         *(f"![{figure.caption}]({figure.file})\n\n{figure.caption}" for figure in figures),

@@ -17,7 +17,7 @@ from scripts.studies.arms import by_seed, draw_curves, live
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
 from scripts.studies.statistics import is_above
 
-RULE = "rule.npz"
+RULE, UNTRAINED = "rule.npz", "rule_at_birth.npz"
 LIVES = {"smoke": 4, "small": 64, "paper": 512}
 META_UPDATES = {"smoke": 4, "small": 1_200, "paper": 20_000}
 LIFETIME = 40  # windows
@@ -61,12 +61,11 @@ def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
         lives = Lives(experiment("lpg", scale), shared=True, own_tasks=True, lifetime=LIFETIME)
         state, rows = live(lives, range(LIVES[scale]), META_UPDATES[scale], lambda f: tell(cell.name, f))
         save_rule(out / RULE, jax.tree.map(lambda x: x[0], state.learner.meta.params))
+        save_rule(out / UNTRAINED, jax.tree.map(lambda x: x[0], lives.start([0]).learner.meta.params))
         return _means(rows)
     scale, world, arm, seeds = cell.content
-    if arm == "learned rule":
-        config = experiment("lpg", scale, **{"lpg.rule": str(out / RULE)})
-    elif arm == "untrained rule":
-        config = experiment("lpg", scale, **{"meta_optimizer.learning_rate": 0.0})
+    if arm.endswith("rule"):
+        config = experiment("lpg", scale, **{"lpg.rule": str(out / (RULE if arm == "learned rule" else UNTRAINED))})
     else:
         config = experiment("impala", scale, rate=float(arm.split()[-1]))
     lives = Lives(override(config, WORLDS[world]), own_tasks=WORLDS[world].get("game") is None)
@@ -112,7 +111,8 @@ def setting(scale: str) -> str:
         f"The rule: backward LSTM of {lpg.hidden}, {lpg.predictions} predictions. Trained by {META_UPDATES[scale]:,}"
         f" steps of Adam (1e-3) on {LIVES[scale]} lives side by side, each on a 5x5 grid of its own, K = 5, {LIFETIME}"
         f" windows a life. Tested on unseen tasks, one for each seed, over {UPDATES[scale]} updates: tabular agents, 16"
-        " streams, rollouts of 20, SGD (10 for both rules; A2C at the best of 3, 10 and 30)."
+        " streams, rollouts of 20, SGD (10 for both rules; A2C at the best of 3, 10 and 30). One rule was trained:"
+        " the intervals are over tasks, not over trainings."
     )
 
 

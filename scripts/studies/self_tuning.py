@@ -28,6 +28,7 @@ STARTS = {
 }
 STEPS = {"smoke": 4_000, "small": 400_000, "paper": 4_000_000}
 GAMES = ("catch", "two_colors")
+MARGIN = 0.005  # reward a step: 5 % of what perfect play earns on Catch (1 every 10 steps)
 
 
 def experiment(game: str, start: str, tuned: bool, scale: str) -> ExperimentConfig:
@@ -39,6 +40,7 @@ def experiment(game: str, start: str, tuned: bool, scale: str) -> ExperimentConf
         {
             "game": game,
             "frames": STEPS[scale],
+            "window": 2 if scale == "smoke" else 4,
             "lag": "0",
             "streams": 16,
             "environment.switch_steps": STEPS[scale] // 16 // 4,  # four halves of the world in a life
@@ -65,7 +67,7 @@ def _cells(scale: str, seeds: int) -> list[Cell]:
     arms = {
         _arm(game, start, tuned): experiment(game, start, tuned, scale)
         for game in (GAMES[:1] if few else GAMES)
-        for start in list(STARTS)[: 2 if few else None]
+        for start in (("low gamma",) if few else STARTS)
         for tuned in (True, False)
     }
     return cells(arms, seeds)
@@ -82,9 +84,8 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
     for game, start in _lived(rows):
         tuned, fixed = (by_seed(rows, _arm(game, start, flag)) for flag in (True, False))
         if start == "good":
-            margin = 0.05 * abs(fixed.mean())
-            claim = f"{game}: from good hyperparameters self-tuning loses nothing (less than 5 %)"
-            verdicts.append(is_not_below(claim, tuned, fixed, margin, " reward a step"))
+            claim = f"{game}: from good hyperparameters self-tuning loses nothing"
+            verdicts.append(is_not_below(claim, tuned, fixed, MARGIN, " reward a step"))
         else:
             claim = f"{game}: started from {start}, self-tuning earns more over the life than staying there"
             verdicts.append(is_above(claim, tuned, fixed, " reward a step"))

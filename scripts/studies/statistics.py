@@ -29,7 +29,7 @@ def interval(values: np.ndarray, level: float = 0.95) -> Interval:
 def is_above(claim: str, high: np.ndarray, low: np.ndarray, unit: str = "", claims: int = 1) -> Verdict:
     """Whether `high` is above `low`, seed by seed: by the 95 % interval of the mean paired difference.
 
-    Where it is one of several `claims` of a kind, the interval is as much wider as makes 95 % hold for all (Bonferroni).
+    Where it is one of several `claims` of a kind, the interval is so much wider that 95 % hold for all (Bonferroni).
     """
     difference = interval(high - low, 1 - 0.05 / claims)
     verdict = "agree" if difference.low > 0 else "disagree" if difference.high < 0 else "undecided"

@@ -27,6 +27,21 @@ def agent_of(name):
         ("atari_impala", {}),
         ("atari_mgrl", {"gamma": 1.0, "trace_lambda": 1.0}),
         (
+            "atari_stacx",  # the same for each of three heads
+            {
+                f"{name}{head}": bound
+                for head in ("", "_1", "_2")
+                for name, bound in (
+                    ("gamma", 1.0),
+                    ("trace_lambda", 1.0),
+                    ("alpha", 1.0),
+                    ("policy_weight", 1.0),
+                    ("value_weight", 0.25),
+                    ("entropy_weight", 0.01),
+                )
+            },
+        ),
+        (
             "atari_stac",  # Zahavy et al. 2020, Table 1: each weight is bounded by its outer one
             {
                 "gamma": 1.0,

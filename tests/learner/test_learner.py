@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agents.config import InnerLossConfig
+from agents.config import InnerLossConfig, SelfTunedConfig
 from learner.checkpoint import Checkpointer
 from learner.config import MetaGradientConfig, MetaOptimizerConfig
 from learner.inner_update import InnerState
@@ -195,9 +195,12 @@ def test_trace_gets_over_a_bad_batch(small, window=2):
     assert np.isfinite(metrics[-1]["meta_grad/correction_norm"])
 
 
-@pytest.mark.parametrize("differentiation", ["reverse", "trace"])
+@pytest.mark.parametrize("differentiation", ["reverse", "trace", "history"])
 def test_restored_life_goes_on_bit_for_bit(small, tmp_path, differentiation):
-    """Saved in the middle of a window, with core states on the tape."""
+    """Saved in the middle of a window, with core states on the tape, or a context of past rewards."""
+    if differentiation == "history":
+        small = problems.agent(self_tuned=SelfTunedConfig(form="history", hidden=(3,), history=4))
+        differentiation = "reverse"
     learner = problems.learner(
         small,
         3,

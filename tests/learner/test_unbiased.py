@@ -59,7 +59,7 @@ def pull(pulls, logits, version) -> Trajectory:
     )
 
 
-def expected_meta_gradient(window, objective, score_returns="all", **correction) -> float:
+def expected_meta_gradient(window, objective, score_returns="all", baseline="running_mean", **correction) -> float:
     """Σ over paths of P(path) times the meta-gradient that `Learner.step` takes at the path's end."""
     learner = problems.learner(
         bandit_agent(),
@@ -67,7 +67,9 @@ def expected_meta_gradient(window, objective, score_returns="all", **correction)
         streams=2,
         optimizer=problems.optimizer("sgd", learning_rate=LEARNING_RATE, anneal=False, max_grad_norm=0.0),
         meta_optimizer=MetaOptimizerConfig(name="sgd", learning_rate=0.0),
-        meta_gradient=MetaGradientConfig(objective=objective, score_returns=score_returns, diagnostics=False),
+        meta_gradient=MetaGradientConfig(
+            objective=objective, score_returns=score_returns, baseline=baseline, diagnostics=False
+        ),
         **correction,
     )
     # The return of the other streams knows.
@@ -124,6 +126,11 @@ def test_full_correction_is_unbiased(window, objective, score_returns):
     """With its running baseline in place, and whether a stream's score meets its own later returns or not."""
     expected = expected_meta_gradient(window, objective, score_returns, correction=1.0)
     np.testing.assert_allclose(-expected, exact_derivative(window, objective), rtol=1e-9)
+
+
+def test_without_a_baseline_it_is_unbiased_too():
+    expected = expected_meta_gradient(2, "next", baseline="none", correction=1.0)
+    np.testing.assert_allclose(-expected, exact_derivative(2, "next"), rtol=1e-9)
 
 
 def test_without_correction_or_with_half_of_it_it_is_biased():

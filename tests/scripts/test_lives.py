@@ -95,6 +95,21 @@ def test_lives_end_and_begin_anew_with_the_same_eta_and_another_task():
     assert all(np.array_equal(leaf[0], leaf[1]) for leaf in jax.tree.leaves(state.learner.meta.params))
 
 
+def test_mamls_lives_are_windows_from_eta():
+    """Every life begins at the η that all share, which moves once a window."""
+    settings = {"game": "grid", "agent": "maml", "lag": "0", "window": 2, "meta_gradient.objective": "next"}
+    lives = Lives(override(preset("smoke"), SMALL | settings), shared=True, own_tasks=True)
+    state, eta = lives.start([0, 1]), []
+    for _ in range(2):
+        eta.append(np.asarray(state.learner.meta.params["params"]["policy"]["w"]))
+        state, records = lives.run(state, 1)
+        np.testing.assert_array_equal(state.learner.inner_updates, [1, 1])
+        start = jax.tree.map(np.asarray, (state.learner.tape[0].state.params, state.learner.meta.params["params"]))
+        jax.tree.map(np.testing.assert_array_equal, *start)
+    assert np.all(eta[0][0] == eta[0][1]) and np.all(eta[1][0] == eta[1][1]) and np.any(eta[0] != eta[1])
+    assert np.all(records["meta_grad/correction_norm"] > 0)
+
+
 @pytest.mark.parametrize("settings", [{"game": "atari:pong"}, {"lag": "free"}, {"actors": 2}])
 def test_what_cannot_live_in_the_graph_is_refused(settings):
     network = {"network.torso": "impala_shallow"} if "game" in settings else {}
