@@ -36,6 +36,7 @@ def experiment(agent: str, scale: str, rate: float = 10.0, **settings) -> Experi
         streams=16,
         lag="0",
         frames=UPDATES[scale] * 16 * 20,
+        window=1 if scale == "smoke" else 5,
         network=NetworkConfig(torso="mlp", hidden=()),
         inner=InnerLossConfig(gamma=0.95, value_weight=0.5, entropy_weight=0.01, reduction="mean"),
         outer=OuterLossConfig(gamma=0.95, value_weight=0.5, entropy_weight=0.01, kl_weight=0.0),

@@ -18,11 +18,11 @@ from scripts.studies.bias_variance import Problem, estimator, finite_differences
 from scripts.studies.statistics import interval
 
 UPDATES = 29  # a life is 30 batches of 10 pulls
-WINDOWS = {"smoke": (1, 3), "small": (1, 8, 22, UPDATES), "paper": (1, 8, 22, UPDATES)}
+WINDOWS = {"smoke": (1, 2), "small": (1, 8, 22, UPDATES), "paper": (1, 8, 22, UPDATES)}
 LAMBDAS, ALPHAS = (0.0, 0.2, 0.6, 1.0), (0.5, 0.8, 0.95)
 GRID = {"smoke": (2.0,), "small": (1.0, 2.5, 4.0), "paper": (1.0, 1.75, 2.5, 3.25, 4.0)}
 SAMPLES = {"smoke": 200, "small": 4_000, "paper": 2_000_000}
-ALPHA_WINDOWS = {"smoke": (3,), "small": (UPDATES,), "paper": (8, 22, UPDATES)}
+ALPHA_WINDOWS = {"smoke": (2,), "small": (UPDATES,), "paper": (8, 22, UPDATES)}
 EPS = 0.2
 REFERENCE, DICE, BASELINE = "finite differences", "DiCE", "λ=1 with a baseline"
 GROUPS = 20  # of lives: the spread over them gives every interval
@@ -224,8 +224,8 @@ def setting(scale: str) -> str:
     return (
         f"30 arms, a life of {WINDOWS[scale][-1] + 1} batches of 10 pulls, two learning rates; T is the window in"
         f" updates. Raw η: each of the two in {points}. {SAMPLES[scale]:,} lives for each estimator and point, the same"
-        f" for all; truth by central differences of width {EPS} with common random numbers, on the same lives; intervals"
-        f" over {GROUPS} groups of lives. As in the paper the correction has no baseline, but for one arm."
+        f" for all; truth by central differences of width {EPS} with common random numbers, on the same lives;"
+        f" intervals over {GROUPS} groups of lives. As in the paper the correction has no baseline, but for one arm."
     )
 
 

@@ -40,7 +40,8 @@ def experiment(game: str, start: str, tuned: bool, scale: str) -> ExperimentConf
         {
             "game": game,
             "frames": STEPS[scale],
-            "window": 2 if scale == "smoke" else 4,
+            "window": 1 if scale == "smoke" else 4,
+            "correction": 0.0 if scale == "smoke" else 0.01,
             "lag": "0",
             "streams": 16,
             "environment.switch_steps": STEPS[scale] // 16 // 4,  # four halves of the world in a life

@@ -38,8 +38,6 @@ def outside(config, seed, updates):
     [
         {"game": "catch", "lag": "0"},
         {"game": "two_colors", "lag": "1", "window": 3, "correction": 0.5, "meta_gradient.objective": "all"},
-        {"game": "grid", "lag": "0", "agent": "impala", "correction": 0.0},
-        {"game": "two_colors", "lag": "0", "correction": 0.0, "meta_gradient.objective": "bootstrap", "window": 1},
     ],
     ids=lambda settings: settings["game"] + settings["lag"] + settings.get("meta_gradient.objective", ""),
 )
@@ -62,7 +60,14 @@ def test_shared_lives_follow_the_mean_of_their_meta_gradients():
     """With plain SGD on η, the first step of shared lives is the mean of the steps of separate ones."""
     config = override(
         preset("smoke"),
-        SMALL | {"lag": "0", "correction": 0.0, "meta_optimizer.name": "sgd", "meta_optimizer.learning_rate": 1.0},
+        SMALL
+        | {
+            "lag": "0",
+            "window": 1,
+            "correction": 0.0,
+            "meta_optimizer.name": "sgd",
+            "meta_optimizer.learning_rate": 1.0,
+        },
     )
     values = {}
     for shared in (False, True):
@@ -76,7 +81,7 @@ def test_shared_lives_follow_the_mean_of_their_meta_gradients():
 
 
 def test_lives_end_and_begin_anew_with_the_same_eta_and_another_task():
-    config = override(preset("catch_lpg"), SMALL | {"game": "grid", "lag": "0", "window": 2})
+    config = override(preset("smoke"), SMALL | {"game": "grid", "lag": "0", "window": 1, "correction": 0.0})
     lives = Lives(config, shared=True, own_tasks=True, lifetime=3)
     state = lives.start([0, 1])
     tasks, updates = [], []
@@ -87,7 +92,7 @@ def test_lives_end_and_begin_anew_with_the_same_eta_and_another_task():
         updates.append(np.asarray(state.learner.inner_updates).tolist())
         moved = jax.tree.map(lambda a, b: np.any(a != b), before, state.learner.meta.params)
         assert any(jax.tree.leaves(moved))
-    assert updates == [[3, 3], [5, 5], [1, 1], [3, 3]]
+    assert updates == [[2, 2], [3, 3], [1, 1], [2, 2]]
     assert np.array_equal(tasks[0], tasks[2]) and not np.array_equal(tasks[0], tasks[3])
     assert not np.array_equal(tasks[0][0], tasks[0][1])
     assert np.all(tasks[0] == tasks[0][:, :1])  # the streams of a life share its task
@@ -97,7 +102,7 @@ def test_lives_end_and_begin_anew_with_the_same_eta_and_another_task():
 
 def test_mamls_lives_are_windows_from_eta():
     """Every life begins at the η that all share, which moves once a window."""
-    settings = {"game": "grid", "agent": "maml", "lag": "0", "window": 2, "meta_gradient.objective": "next"}
+    settings = {"game": "grid", "agent": "maml", "lag": "0", "window": 1, "meta_gradient.objective": "next"}
     lives = Lives(override(preset("smoke"), SMALL | settings), shared=True, own_tasks=True)
     state, eta = lives.start([0, 1]), []
     for _ in range(2):
