@@ -117,7 +117,8 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
 def _page(
     name: str, study: Study, scale: str, seeds: int, verdicts: Sequence[Verdict], figures: Sequence[Figure]
 ) -> str:
-    table = "\n".join(f"| {v.claim} | {v.measured} | **{v.verdict}** |" for v in verdicts)
+    cells = [[text.replace("|", "\\|") for text in (v.claim, v.measured)] + [f"**{v.verdict}**"] for v in verdicts]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in cells)
     parts = [
         f"# {study.title}",
         study.question,

@@ -84,7 +84,9 @@ def bias_variance(
     """Each estimator's bias and variance against central finite differences with common random numbers.
 
     Args:
-      problem: any game in JAX, and any agent with scalar meta-parameters.
+      problem: a game in JAX and an agent with scalar meta-parameters, whose outer loss is the policy gradient of the
+        mean reward alone (no value, entropy or KL terms, means, no clipping, no bootstrapping past the batch): with any
+        other, what is called bias here would be the difference of two objectives.
       estimators: name -> settings that make it, such as {"correction": 1.0} or {"inner.surrogate": "dice"}. A shorter
         "window" truncates: each life's begins after a random number of updates, and fits in.
       samples: lives for each estimator; all use the same seeds.

@@ -185,7 +185,7 @@ STUDY = Study(
         "Lemmas 3.1, 4.1 and 4.2 of the paper: the score function estimator is unbiased with a variance of order N, its"
         " linearisation has a bias of order 1/√N at most and a variance of order 1/N."
     ),
-    minutes={"smoke": "10 s", "small": "30 s", "paper": "10 min (projected)"},
+    minutes={"smoke": "5 s", "small": "30 s", "paper": "not measured"},
     seeds={},
     cells=_cells,
     run=run,
