@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from agents import losses
-from agents.config import AgentSettings
+from agents.config import HYPERPARAMETERS, AgentSettings
 from agents.meta_params import MetaParameter, MetaParameters
 from agents.networks import make_network, num_features
 from agents.types import Agent, Array, EnvironmentSpec, MetaParams, NetworkOutput, Trajectory
@@ -49,8 +49,8 @@ def actor_critic(
     if auxiliary_heads:
         widths |= {"auxiliary_policy": auxiliary_heads * spec.num_actions, "auxiliary_value": auxiliary_heads}
     network = make_network(settings.network, spec, widths)
-    fixed = {name: getattr(inner, name) for name in losses.HYPERPARAMETERS}
-    outer_fixed = {name: getattr(outer, name) for name in losses.HYPERPARAMETERS if name != "alpha"} | {"alpha": 1.0}
+    fixed = {name: getattr(inner, name) for name in HYPERPARAMETERS}
+    outer_fixed = losses.outer_hyperparameters(outer)
     clips = {"rho_clip": inner.rho_clip, "reward_clip": inner.reward_clip}
     written = {"surrogate": inner.surrogate, "surrogate_decay": inner.surrogate_decay}
 
@@ -68,12 +68,7 @@ def actor_critic(
             loss += part
             logs |= {name + suffix: value for name, value in parts.items()}
         if outer.separate_critic:
-            critic_only = outer_fixed | {
-                "policy_weight": 0.0,
-                "entropy_weight": 0.0,
-                "value_weight": inner.value_weight,
-            }
-            part, parts = losses.actor_critic_loss(critic_only, outer_critic(output), trajectory, **clips)
+            part, parts = losses.outer_critic_loss(outer_critic(output), trajectory, inner, outer)
             loss += part
             logs["outer_critic"] = parts["value"]
         return losses.reduction_scale(trajectory, inner.reduction) * loss, logs | tuned.logs(values)

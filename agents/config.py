@@ -1,9 +1,10 @@
 """Settings of the agent: its network, its losses, and what it tunes itself, how, and from where."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 Hyperparameter = Literal["gamma", "trace_lambda", "alpha", "policy_weight", "value_weight", "entropy_weight"]
+HYPERPARAMETERS: tuple[str, ...] = get_args(Hyperparameter)  # of the actor-critic loss
 
 
 @dataclasses.dataclass(frozen=True)

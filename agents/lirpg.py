@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from agents.actor_critic import LearnedReward, actor_critic
 from agents.config import AgentSettings
+from agents.losses import of_action
 from agents.networks import make_function
 from agents.types import Agent, Array, EnvironmentSpec, MetaParams, Trajectory
 
@@ -22,8 +23,7 @@ def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
 
     def reward(meta: MetaParams, trajectory: Trajectory) -> Array:
         of_actions = jnp.tanh(unroll(meta["intrinsic_reward"], trajectory)[:-1])
-        taken = jnp.take_along_axis(of_actions, trajectory.action[..., None].astype(jnp.int32), axis=-1)[..., 0]
-        return settings.intrinsic.weight * taken
+        return settings.intrinsic.weight * of_action(of_actions, trajectory.action)
 
     learned = LearnedReward(lambda key: {"intrinsic_reward": init(key)}, reward)
     return actor_critic(spec, settings, SELF_TUNED, learned_reward=learned)

@@ -5,17 +5,20 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from agents.config import InnerLossConfig, OuterLossConfig
+from agents.config import HYPERPARAMETERS, InnerLossConfig, OuterLossConfig
 from agents.returns import leaky_vtrace
 from agents.surrogates import policy_surrogate
 from agents.types import Array, NetworkOutput, Trajectory, real_transitions
 
-HYPERPARAMETERS = ("gamma", "trace_lambda", "alpha", "policy_weight", "value_weight", "entropy_weight")
+
+def of_action(values: Array, action: Array) -> Array:
+    """values [..., A], action [...] -> the value of each action [...]."""
+    return jnp.take_along_axis(values, action[..., None].astype(jnp.int32), axis=-1)[..., 0]
 
 
 def action_log_prob(logits: Array, action: Array) -> Array:
     """logits [..., A], action [...] -> log π(action) [...]."""
-    return jnp.take_along_axis(jax.nn.log_softmax(logits), action[..., None].astype(jnp.int32), axis=-1)[..., 0]
+    return of_action(jax.nn.log_softmax(logits), action)
 
 
 def stream_score(output: NetworkOutput, trajectory: Trajectory) -> Array:
@@ -106,6 +109,22 @@ def actor_critic_loss(
     )
     logs = {"policy": jnp.mean(policy), "value": jnp.mean(critic), "entropy": jnp.mean(entropy), "rho": jnp.mean(rho)}
     return jnp.mean(loss, axis=0), logs
+
+
+def outer_hyperparameters(outer: OuterLossConfig) -> dict[str, float]:
+    """The fixed hyperparameters of the outer loss; its V-trace is not leaky."""
+    return {name: getattr(outer, name) for name in HYPERPARAMETERS if name != "alpha"} | {"alpha": 1.0}
+
+
+def outer_critic_loss(
+    output: NetworkOutput, trajectory: Trajectory, inner: InnerLossConfig, outer: OuterLossConfig
+) -> tuple[Array, dict[str, Array]]:
+    """How θ learns the outer discount's values beside an inner loss that learns others: as `actor_critic_loss`."""
+    weights = {"policy_weight": 0.0, "entropy_weight": 0.0, "value_weight": inner.value_weight}
+    hyperparameters = outer_hyperparameters(outer) | weights
+    return actor_critic_loss(
+        hyperparameters, output, trajectory, rho_clip=inner.rho_clip, reward_clip=inner.reward_clip
+    )
 
 
 def mean_kl(first: Array, second: Array, trajectory: Trajectory) -> Array:

@@ -27,7 +27,7 @@ def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
     """η: the LSTM's parameters; with `lpg.rule` they are those of a file, η is empty, and the rule stays as it is."""
     inner, outer, config = settings.inner, settings.outer, settings.lpg
     network = make_network(settings.network, spec, {"prediction": config.predictions})
-    outer_fixed = {name: getattr(outer, name) for name in losses.HYPERPARAMETERS if name != "alpha"} | {"alpha": 1.0}
+    outer_fixed = losses.outer_hyperparameters(outer)
     clips = {"rho_clip": inner.rho_clip, "reward_clip": inner.reward_clip}
 
     rule = rule_network(4, config.predictions, config.hidden, config.embedding)
@@ -51,8 +51,7 @@ def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
         log_prob = losses.action_log_prob(output.logits[:-1], trajectory.action)
         policy = jnp.where(real, -direction * log_prob, 0.0)
         kl = losses.mean_kl(output.heads["prediction"][:-1], target, trajectory)
-        critic_only = outer_fixed | {"policy_weight": 0.0, "entropy_weight": 0.0, "value_weight": inner.value_weight}
-        critic, logs = losses.actor_critic_loss(critic_only, output, trajectory, **clips)
+        critic, logs = losses.outer_critic_loss(output, trajectory, inner, outer)
         loss = jnp.mean(policy, axis=0) + config.prediction_weight * kl + critic
         logs |= {"rule_policy": jnp.mean(policy), "rule_prediction": jnp.mean(kl), "direction": jnp.std(direction)}
         return losses.reduction_scale(trajectory, inner.reduction) * loss, logs

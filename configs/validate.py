@@ -3,127 +3,16 @@
 Nothing here needs an environment, a device or a heavy import, so that a mistake is told at once.
 """
 
-from typing import Any, NamedTuple, get_args
+from typing import Any
 
-from actors.environments.make import JAX_GAMES, MAX_ACTORS, MAX_STREAMS, normalise_game
-from agents.config import Hyperparameter
+from actors.environments.make import JAX_GAMES, MAX_STREAMS, normalise_game
+from agents.config import HYPERPARAMETERS
 from agents.make import agent_names
 from agents.rules import load_rule, rule_shapes
+from configs.ranges import RANGES
 from configs.tree import ConfigError, Setting, check_choice, check_type, is_tuple, leaves
 
-ALL_HYPERPARAMETERS = get_args(Hyperparameter)
 IMAGE_TORSOS = ("nature", "impala_shallow", "impala_deep")
-
-
-class Range(NamedTuple):
-    """An interval of allowed values; an end that is None is open to infinity."""
-
-    low: float
-    high: float | None = None
-    open_low: bool = False
-    open_high: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        above = value > self.low if self.open_low else value >= self.low
-        if self.high is None:
-            return above
-        return above and (value < self.high if self.open_high else value <= self.high)
-
-    def __str__(self) -> str:
-        if self.high is not None:
-            return f"in {'(' if self.open_low else '['}{self.low}, {self.high}{')' if self.open_high else ']'}"
-        return f"above {self.low}" if self.open_low else f"{self.low} or more"
-
-
-NOT_NEGATIVE, POSITIVE, COUNT = Range(0), Range(0, open_low=True), Range(1)
-UNIT, DECAY = Range(0, 1), Range(0, 1, open_high=True)
-
-# Every number of the tree is either here or in ANY_NUMBER; a test holds this to the tree.
-RANGES: dict[str, Range] = {
-    "seed": Range(0, 2**32 - 1),
-    "frames": COUNT,
-    "actors": Range(1, MAX_ACTORS),
-    "streams": COUNT,
-    "unroll": COUNT,
-    "window": COUNT,
-    "correction": NOT_NEGATIVE,
-    "correction_discount": Range(0, 1, open_low=True),
-    "network.hidden": COUNT,
-    "network.lstm": NOT_NEGATIVE,
-    "inner.gamma": UNIT,
-    "inner.trace_lambda": UNIT,
-    "inner.alpha": UNIT,
-    "inner.policy_weight": NOT_NEGATIVE,
-    "inner.value_weight": NOT_NEGATIVE,
-    "inner.entropy_weight": NOT_NEGATIVE,
-    "inner.rho_clip": POSITIVE,
-    "inner.reward_clip": NOT_NEGATIVE,
-    "inner.surrogate_decay": UNIT,
-    "inner.auxiliary_heads": NOT_NEGATIVE,
-    "outer.gamma": UNIT,
-    "outer.trace_lambda": UNIT,
-    "outer.policy_weight": NOT_NEGATIVE,
-    "outer.value_weight": NOT_NEGATIVE,
-    "outer.entropy_weight": NOT_NEGATIVE,
-    "outer.kl_weight": NOT_NEGATIVE,
-    "self_tuned.hidden": COUNT,
-    "self_tuned.history": COUNT,
-    "self_tuned.entropy_bound": NOT_NEGATIVE,
-    "intrinsic.weight": NOT_NEGATIVE,
-    "bandit.early_updates": NOT_NEGATIVE,
-    "lpg.predictions": Range(2),
-    "lpg.hidden": COUNT,
-    "lpg.embedding": COUNT,
-    "lpg.prediction_weight": NOT_NEGATIVE,
-    "lpg.prediction_entropy": NOT_NEGATIVE,
-    "optimizer.learning_rate": POSITIVE,
-    "optimizer.max_grad_norm": NOT_NEGATIVE,
-    "optimizer.decay": DECAY,
-    "optimizer.b1": DECAY,
-    "optimizer.b2": DECAY,
-    # At eps 0 the root's derivative is infinite where a gradient coordinate is 0: NaN meta-gradients.
-    "optimizer.eps": POSITIVE,
-    # 0 holds η at its initial values: the control arm of a self-tuning agent.
-    "meta_optimizer.learning_rate": NOT_NEGATIVE,
-    "meta_optimizer.b1": DECAY,
-    "meta_optimizer.b2": DECAY,
-    "meta_optimizer.eps": POSITIVE,
-    "meta_optimizer.decay": DECAY,
-    "meta_optimizer.max_grad_norm": NOT_NEGATIVE,
-    "meta_gradient.trace_decay": UNIT,
-    "meta_gradient.baseline_decay": DECAY,
-    "bootstrap.updates": COUNT,
-    "bootstrap.match_policy": NOT_NEGATIVE,
-    "bootstrap.match_value": NOT_NEGATIVE,
-    "bootstrap.match_parameters": NOT_NEGATIVE,
-    "environment.max_episode_frames": Range(4),  # one agent step
-    "environment.threads": NOT_NEGATIVE,
-    "environment.catch_runs": COUNT,
-    "environment.switch_steps": COUNT,
-    "environment.grid_size": Range(2, 32),
-    "environment.arms": Range(2),
-    "environment.noise": NOT_NEGATIVE,
-    "environment.task": Range(0, 2**31 - 1),
-    "pool.max_lag": COUNT,
-    "pool.start_seconds": POSITIVE,
-    "pool.hang_seconds": POSITIVE,
-    "pool.max_failures": COUNT,
-    "ray.cpus_per_actor": NOT_NEGATIVE,
-    "checkpoint.seconds": POSITIVE,
-    "checkpoint.keep": COUNT,
-    "log.updates": COUNT,
-    "log.max_nonfinite": COUNT,
-}
-ANY_NUMBER = (
-    "meta_init.gamma",
-    "meta_init.trace_lambda",
-    "meta_init.alpha",
-    "meta_init.policy_weight",
-    "meta_init.value_weight",
-    "meta_init.entropy_weight",
-    "bandit.early",
-    "bandit.late",
-)
 
 
 def canonical_game(name: Any) -> str:
@@ -144,6 +33,8 @@ def validate(config: Any) -> None:
     check_choice("--agent", config.agent, agent_names())
     _check_environment(config)
     _check_streams(config)
+    _check_agent(config)
+    _check_losses(config)
     _check_self_tuned(config)
     _check_meta_gradient(config)
     _check_correction(config)
@@ -216,33 +107,13 @@ def _check_meta_gradient(config: Any) -> None:
         )
 
 
-def _check_self_tuned(config: Any) -> None:
-    """What is self-tuned, and how."""
-    own = config.self_tuned
-    if config.inner.surrogate_decay != 1 and config.inner.surrogate != "loaded_dice":
-        raise ConfigError(
-            f"--inner.surrogate-decay: {config.inner.surrogate_decay:g} has no effect with --inner.surrogate"
-            f" {config.inner.surrogate}; use --inner.surrogate loaded_dice"
-        )
+def _check_agent(config: Any) -> None:
+    """What single agents ask for."""
     if (config.agent == "stacx") != (config.inner.auxiliary_heads > 0):
         other = "use 2, as STACX does" if config.agent == "stacx" else "use 0, or --agent stacx"
         raise ConfigError(
             f"--inner.auxiliary-heads: {config.inner.auxiliary_heads} does not fit --agent {config.agent}; {other}"
         )
-    if len(set(own.parameters)) < len(own.parameters):
-        raise ConfigError(f"--self-tuned.parameters: {' '.join(own.parameters)} names one of them twice")
-    if own.parameters and config.agent in ("impala", "lpg", "maml", "bandit"):
-        raise ConfigError(
-            f"--self-tuned.parameters: {' '.join(own.parameters)} have no effect with --agent {config.agent}, which"
-            " tunes no hyperparameters; use --agent stac"
-        )
-    tuned = own.parameters or (ALL_HYPERPARAMETERS if config.agent in ("stac", "stacx") else ())
-    for weight in ("policy_weight", "value_weight", "entropy_weight"):
-        if weight == "entropy_weight" and own.entropy_bound:
-            continue
-        if weight in tuned and getattr(config.outer, weight) == 0:
-            flag = weight.replace("_", "-")
-            raise ConfigError(f"--outer.{flag}: 0 bounds the agent's own {flag}, which would stay 0; use more")
     if config.agent == "bandit" and (config.game != "bandit" or config.inner.surrogate not in ("plain", "dice")):
         raise ConfigError(
             "--agent: bandit is for --game bandit and --inner.surrogate plain or dice, not"
@@ -263,12 +134,6 @@ def _check_self_tuned(config: Any) -> None:
             f"--meta-gradient.objective: {config.meta_gradient.objective} does not score what --agent maml has adapted"
             " to; use next or all"
         )
-    if config.outer.separate_critic and config.inner.value_weight == 0:
-        raise ConfigError(
-            "--inner.value-weight: 0 leaves the critic of --outer.separate-critic as it was born; use more"
-        )
-    if config.inner.surrogate == "dice" and config.lag != "0":
-        raise ConfigError(f"--inner.surrogate: dice has no importance ratios, so it needs --lag 0, not {config.lag}")
     if config.agent in ("lirpg", "lpg") and config.meta_gradient.differentiation == "trace":
         raise ConfigError(
             f"--meta-gradient.differentiation: trace is not allowed with --agent {config.agent}, whose η is a network:"
@@ -281,6 +146,39 @@ def _check_self_tuned(config: Any) -> None:
             load_rule(config.lpg.rule, rule_shapes(config.lpg))
         except ValueError as error:
             raise ConfigError(f"--lpg.rule: {error}") from None
+
+
+def _check_losses(config: Any) -> None:
+    if config.inner.surrogate_decay != 1 and config.inner.surrogate != "loaded_dice":
+        raise ConfigError(
+            f"--inner.surrogate-decay: {config.inner.surrogate_decay:g} has no effect with --inner.surrogate"
+            f" {config.inner.surrogate}; use --inner.surrogate loaded_dice"
+        )
+    if config.inner.surrogate == "dice" and config.lag != "0":
+        raise ConfigError(f"--inner.surrogate: dice has no importance ratios, so it needs --lag 0, not {config.lag}")
+    if config.outer.separate_critic and config.inner.value_weight == 0:
+        raise ConfigError(
+            "--inner.value-weight: 0 leaves the critic of --outer.separate-critic as it was born; use more"
+        )
+
+
+def _check_self_tuned(config: Any) -> None:
+    """What is self-tuned, and how."""
+    own = config.self_tuned
+    if len(set(own.parameters)) < len(own.parameters):
+        raise ConfigError(f"--self-tuned.parameters: {' '.join(own.parameters)} names one of them twice")
+    if own.parameters and config.agent in ("impala", "lpg", "maml", "bandit"):
+        raise ConfigError(
+            f"--self-tuned.parameters: {' '.join(own.parameters)} have no effect with --agent {config.agent}, which"
+            " tunes no hyperparameters; use --agent stac"
+        )
+    tuned = own.parameters or (HYPERPARAMETERS if config.agent in ("stac", "stacx") else ())
+    for weight in ("policy_weight", "value_weight", "entropy_weight"):
+        if weight == "entropy_weight" and own.entropy_bound:
+            continue
+        if weight in tuned and getattr(config.outer, weight) == 0:
+            flag = weight.replace("_", "-")
+            raise ConfigError(f"--outer.{flag}: 0 bounds the agent's own {flag}, which would stay 0; use more")
     if own.form == "scalar":
         return
     if config.agent in ("impala", "lirpg", "lpg", "maml", "bandit") and not own.parameters:

@@ -6,8 +6,8 @@ from typing import Any
 from agents.make import agent_names
 from configs.experiment import ExperimentConfig
 from configs.presets import DEFAULT, PRESETS, summary
+from configs.ranges import RANGES
 from configs.tree import Setting, choices, help_texts, is_tuple, item_type, leaves
-from configs.validate import RANGES
 
 PATH = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 

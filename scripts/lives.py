@@ -24,9 +24,8 @@ from learner.mesh import NoMesh
 from scripts.train import make_learner
 
 LIVES = "lives"  # the axis of lives, for collectives over them
-_TASK, _REBORN, _FIRST = (
-    2**31 - 1 - i for i in range(3)
-)  # folded into a life's key; its unrolls' indices are far below
+# Folded into a life's key; the indices of its unrolls are far below.
+_TASK, _REBORN, _FIRST = (2**31 - 1 - i for i in range(3))
 
 
 class Life(NamedTuple):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.tree import ConfigError
+from scripts.figure import GREY, STYLE
 from scripts.parse import Parser, read_run
 from scripts.run_dir import COMMAND, CONFIG, EVENTS, read_config
 
@@ -17,30 +18,7 @@ REPORT = "report.html"
 CURVE = "curve.png"
 EVENTS_SHOWN = 200
 
-_BLUE, _GREEN, _ORANGE, _GREY = "#2563a8", "#2f855a", "#c05621", "#5a6270"
-_STYLE = {
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "axes.labelcolor": _GREY,
-    "axes.edgecolor": "#b8bec8",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e8ebef",
-    "xtick.color": _GREY,
-    "ytick.color": _GREY,
-    "legend.framealpha": 0.7,
-    "legend.edgecolor": "none",
-    "legend.fontsize": 8,
-    "lines.linewidth": 1.5,
-    "lines.solid_capstyle": "round",
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "onelife",  # the same run gives the same bytes
-}
+_BLUE, _GREEN, _ORANGE = "#2563a8", "#2f855a", "#c05621"
 _CSS = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #22262e; max-width: 1000px; margin: 2em auto; padding: 0 1em }
 h1 { font-size: 1.6em; margin-bottom: .2em } h2 { font-size: 1.15em; margin: 2em 0 .4em }
@@ -195,7 +173,7 @@ def _panels(points: Points, panels: Sequence[tuple], height: float = 2.3, column
     from matplotlib.figure import Figure
 
     rows = math.ceil(len(panels) / columns)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10, height * rows + 0.3), layout="constrained")
         figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
         axes = list(figure.subplots(rows, columns, squeeze=False).flat)
@@ -222,7 +200,7 @@ def _draw(
         few = sum(math.isfinite(y) for _, y in pairs) < 20  # a lone point would not show
         axis.plot(*zip(*pairs, strict=True), color=colour, label=label or None, marker="." if few else None)
         if start:
-            axis.axhline(_finite(points, name)[0], color=_GREY, linewidth=1, linestyle=":")
+            axis.axhline(_finite(points, name)[0], color=GREY, linewidth=1, linestyle=":")
     if log and any(value > 0 for name, _, _ in series for value in _finite(points, name)):
         axis.set_yscale("log")
     if zero:
@@ -244,7 +222,7 @@ def _curve(config: dict[str, Any], points: Points) -> bytes:
     columns = 3
     rows = math.ceil(len(names) / columns)
     score = "episode_return_mean" if _finite(points, "episode_return_mean") else "reward_per_step"
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10, 4 + 2.1 * rows), dpi=130, layout="constrained")
         figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
         grid = figure.add_gridspec(1 + rows, columns, height_ratios=[4] + [2.1] * rows)

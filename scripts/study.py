@@ -1,7 +1,9 @@
 """`onelife study`: runs a study, or lists them."""
 
+import contextlib
 import importlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -68,11 +70,25 @@ def _list() -> int:
     return 0
 
 
+@contextlib.contextmanager
+def _compiled_for(scale: str) -> Iterator[None]:
+    """At `smoke` compiling is nearly all of the work: XLA leaves out what makes programs fast and compiling slow."""
+    import jax
+
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", scale == "smoke")
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
+
+
 def _run(name: str, study: Study, scale: str, seeds: int, out: Path) -> int:
     console = Console(stderr=True, highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     try:
-        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
+        progress = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+        with progress as bar, _compiled_for(scale):
             task = bar.add_task(name, total=1.0)
 
             def tell(what: str, fraction: float) -> None:

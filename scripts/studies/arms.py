@@ -7,8 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from configs.experiment import ExperimentConfig
+from scripts.figure import panels
 from scripts.lives import Life, Lives
 from scripts.studies.base import Cell, Figure, Row
+from scripts.studies.statistics import interval
 
 POINTS = 100  # how many rows of the table a life becomes
 
@@ -52,13 +54,11 @@ def live(lives: Lives, seeds: Sequence[int], windows: int, tell: Callable[[float
     return state, rows
 
 
-def by_seed(rows: Sequence[Row], arm: str, column: str = "reward", last: float = 1.0) -> np.ndarray:
-    """[seeds] the mean of a column over the `last` part of each life of an arm."""
+def by_seed(rows: Sequence[Row], arm: str, column: str = "reward") -> np.ndarray:
+    """[seeds] the mean of a column over each life of an arm."""
     own = [row for row in rows if row["cell"] == arm]
-    start = (1.0 - last) * max(row["steps"] for row in own)
     seeds = sorted({row["seed"] for row in own})
-    kept = {seed: [row[column] for row in own if row["seed"] == seed and row["steps"] > start] for seed in seeds}
-    return np.array([np.mean(kept[seed]) for seed in seeds])
+    return np.array([np.mean([row[column] for row in own if row["seed"] == seed]) for seed in seeds])
 
 
 def curve(rows: Sequence[Row], arm: str, column: str) -> tuple[np.ndarray, np.ndarray]:
@@ -76,25 +76,16 @@ def draw_curves(
     label: str,
     path: Path,
     caption: str,
-    marks: Sequence[float] = (),
 ) -> Figure:
     """Mean and 95 % interval over seeds of each arm against agent steps."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7.5, 4), layout="constrained")
-    for arm in arms:
-        steps, values = curve(rows, arm, column)
-        mean = values.mean(axis=1)
-        (line,) = axes.plot(steps, mean, label=arm, linewidth=1.5)
-        if values.shape[1] > 1:
-            half = 1.96 * values.std(axis=1, ddof=1) / np.sqrt(values.shape[1])
-            axes.fill_between(steps, mean - half, mean + half, color=line.get_color(), alpha=0.2, linewidth=0)
-    axes.set(xlabel="agent steps", ylabel=label)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    with panels(path) as (axes,):
+        for arm in arms:
+            steps, values = curve(rows, arm, column)
+            bounds = [interval(at_step) for at_step in values]
+            (line,) = axes.plot(steps, [b.mean for b in bounds], label=arm)
+            if values.shape[1] > 1:
+                low, high = [b.low for b in bounds], [b.high for b in bounds]
+                axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+        axes.set(xlabel="agent steps", ylabel=label)
+        axes.legend()
     return Figure(path.name, caption)

@@ -9,6 +9,7 @@ import numpy as np
 
 from configs.experiment import ExperimentConfig
 from configs.tree import override
+from scripts.figure import panels
 from scripts.lives import Lives
 
 CHUNK = 1_000  # lives side by side
@@ -57,19 +58,12 @@ class Comparison:
 
     def plot(self, path: str | Path) -> None:
         """The plane: squared bias against variance of one life's estimate, a point for each estimator."""
-        import matplotlib
-
-        matplotlib.use("agg")
-        from matplotlib import pyplot as plt
-
-        figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-        for row in self.rows:
-            axes.scatter(row.variance, row.squared_bias, s=30)
-            axes.annotate(row.estimator, (row.variance, row.squared_bias), textcoords="offset points", xytext=(5, 3))
-        axes.set(xlabel="variance of one life's estimate", ylabel="squared bias", xscale="log")
-        axes.spines[["top", "right"]].set_visible(False)
-        figure.savefig(path, dpi=120)
-        plt.close(figure)
+        with panels(path) as (axes,):
+            for row in self.rows:
+                at = (row.variance, row.squared_bias)
+                axes.scatter(*at, s=30)
+                axes.annotate(row.estimator, at, textcoords="offset points", xytext=(5, 3))
+            axes.set(xlabel="variance of one life's estimate", ylabel="squared bias", xscale="log")
 
 
 def bias_variance(

@@ -54,7 +54,7 @@ def _lived(rows: Sequence[Row]) -> dict[tuple[int, str], list[float]]:
 
 def judge(rows: Sequence[Row]) -> list[Verdict]:
     found = _lived(rows)
-    claims = sum(len(weights) - 1 for weights in found.values())
+    claims = 2 * sum(len(weights) - 1 for weights in found.values())  # of return, and of noise
     verdicts = []
     for (window, lag), weights in found.items():
         none = by_seed(rows, _arm(window, 0.0, lag))

@@ -13,6 +13,7 @@ from configs.experiment import ExperimentConfig
 from configs.presets import preset
 from configs.tree import override
 from learner.config import InnerOptimizerConfig, MetaGradientConfig, MetaOptimizerConfig
+from scripts.figure import panels
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
 from scripts.studies.bias_variance import Problem, estimator, finite_differences
 from scripts.studies.statistics import interval
@@ -193,27 +194,20 @@ def _windows(found: dict[str, Summary]) -> list[int]:
 
 
 def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
-
     found = summaries(rows)
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
-    for group, marker in [*((f"T={window} ", "o") for window in _windows(found)), (DICE, "s"), (BASELINE, "^")]:
-        own = {name: s for name, s in found.items() if f"{name} ".startswith(group) and "α" not in name}
-        for axis, height in ((axes[0], lambda s: s.squared_bias.mean()), (axes[1], lambda s: s.cosine)):
-            points = [(s.variance.mean(), height(s)) for s in own.values()]
-            axis.plot(*np.array(points).T, marker=marker, label=group.strip())
-    for name, summary in found.items():
-        if "α" in name:
-            axes[0].plot(summary.variance.mean(), summary.squared_bias.mean(), "kx", markersize=5)
-    axes[0].plot([], [], "kx", markersize=5, label="λ = 1, α < 1")
-    axes[0].set(xscale="log", xlabel="variance of one life's estimate", ylabel="squared bias")
-    axes[1].set(xscale="log", xlabel="variance of one life's estimate", ylabel="cosine with the truth")
-    axes[0].legend(frameon=False)
-    figure.savefig(out / "plane.png", dpi=120)
-    plt.close(figure)
+    with panels(out / "plane.png", 2) as axes:
+        for group, marker in [*((f"T={window} ", "o") for window in _windows(found)), (DICE, "s"), (BASELINE, "^")]:
+            own = {name: s for name, s in found.items() if f"{name} ".startswith(group) and "α" not in name}
+            for axis, height in ((axes[0], lambda s: s.squared_bias.mean()), (axes[1], lambda s: s.cosine)):
+                points = [(s.variance.mean(), height(s)) for s in own.values()]
+                axis.plot(*np.array(points).T, marker=marker, label=group.strip())
+        for name, summary in found.items():
+            if "α" in name:
+                axes[0].plot(summary.variance.mean(), summary.squared_bias.mean(), "kx", markersize=5)
+        axes[0].plot([], [], "kx", markersize=5, label="λ = 1, α < 1")
+        axes[0].set(xscale="log", xlabel="variance of one life's estimate", ylabel="squared bias")
+        axes[1].set(xscale="log", xlabel="variance of one life's estimate", ylabel="cosine with the truth")
+        axes[0].legend()
     return [
         Figure("plane.png", "Along each line λ rises from left to right (0, 0.2, 0.6, 1); means over the points of η")
     ]

@@ -108,12 +108,14 @@ def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
 
 
 def setting(scale: str) -> str:
+    config, good = experiment(GAMES[0], "good", True, scale), STARTS["good"]
+    gamma, entropy = STARTS["low gamma"]["gamma"], STARTS["high entropy"]["entropy_weight"]
     return (
-        "STAC (all six parameters, K = 4, outer loss on the same batch) against the same agent with η held still, mlp"
-        f" 64-64, Adam 1e-3, 16 streams of {STEPS[scale] // 16:,} steps, unroll 20, on-policy, λ = 0.01. η's Adam:"
-        f" 3e-3. Bad starts: γ {STARTS['low gamma']['gamma']} for {STARTS['good']['gamma']}, entropy weight"
-        f" {STARTS['high entropy']['entropy_weight']} for {STARTS['good']['entropy_weight']} (bound {ENTROPY_BOUND})."
-        " Two Colors swaps its rewards three times."
+        f"STAC (all six parameters, K = {config.window}, outer loss on the same batch, λ = {config.correction:g})"
+        " against the same agent with η held still; mlp 64-64, Adam 1e-3, 16 streams of"
+        f" {STEPS[scale] // 16:,} steps, unroll 20, on-policy. η's Adam: 3e-3. Bad starts: γ {gamma} for"
+        f" {good['gamma']}, entropy weight {entropy} for {good['entropy_weight']} (bound {ENTROPY_BOUND}). Two Colors"
+        " swaps its rewards three times."
     )
 
 

@@ -9,7 +9,9 @@ import numpy as np
 from scipy import stats
 
 from agents.surrogates import box
+from scripts.figure import panels
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
+from scripts.studies.statistics import Interval, interval
 
 MEAN = DEVIATION = 1.0  # with mean 0 the score function's variance would not grow with N
 SIZES = {"smoke": (16, 64), "small": (16, 32, 64, 128, 256), "paper": (16, 32, 64, 128, 256, 512, 1024)}
@@ -89,22 +91,20 @@ def _by_repeat(rows: Sequence[Row], estimator: str, value: Callable[[Row], float
     return np.array(sizes), np.array(table).reshape(REPEATS, len(sizes))
 
 
-def _slope(sizes: np.ndarray, values: np.ndarray) -> tuple[float, float, float]:
-    """Slope of log values against log sizes: mean over repeats, and its 95 % interval (Student's t)."""
-    slopes = np.polyfit(np.log(sizes), np.log(values).T, 1)[0]
-    half = stats.t.ppf(0.975, len(slopes) - 1) * slopes.std(ddof=1) / np.sqrt(len(slopes))
-    return slopes.mean(), slopes.mean() - half, slopes.mean() + half
+def _slope(sizes: np.ndarray, values: np.ndarray) -> Interval:
+    """Slope of log values against log sizes, over repeats."""
+    return interval(np.polyfit(np.log(sizes), np.log(values).T, 1)[0])
 
 
 def judge(rows: Sequence[Row]) -> list[Verdict]:
     verdicts = []
     for name, expected in (("SF", 1.0), ("LSF", -1.0)):
-        slope, low, high = _slope(*_by_repeat(rows, f"{name} identity", lambda row: row["variance"]))
+        slope = _slope(*_by_repeat(rows, f"{name} identity", lambda row: row["variance"]))
         verdicts.append(
             Verdict(
                 f"the variance of {name} goes as N^{expected:+.0f}",
-                f"slope {slope:.3f} [{low:.3f}, {high:.3f}] of log variance against log N",
-                "agree" if low > expected - 0.1 and high < expected + 0.1 else "disagree",
+                f"slope {slope} of log variance against log N",
+                "agree" if slope.low > expected - 0.1 and slope.high < expected + 0.1 else "disagree",
             )
         )
         sizes, variance = _by_repeat(rows, f"{name} identity", lambda row: row["variance"])
@@ -149,26 +149,19 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
 
 
 def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for name in ESTIMATORS:
-        sizes, variance = _by_repeat(rows, f"{name} identity", lambda row: row["variance"])
-        axes[0].plot(sizes, variance.mean(axis=0), "o", label=name)
-        axes[0].plot(sizes, EXACT[name](sizes), "k:", linewidth=1)
-    sizes, means = _by_repeat(rows, "LSF square", lambda row: row["mean"])
-    bias, error = means.mean(axis=0) - TRUTH["square"], means.std(axis=0, ddof=1) / np.sqrt(REPEATS)
-    axes[1].errorbar(sizes, bias, 2 * error, fmt="o", label="LSF, f = x²")
-    axes[1].plot(sizes, 2 * MEAN / sizes, "k:", linewidth=1, label="2μ/N")
-    axes[1].plot(sizes, bias[0] * np.sqrt(sizes[0] / sizes), "k--", linewidth=1, label="1/√N")
-    for axis, label in zip(axes, ("variance, f = x", "bias"), strict=True):
-        axis.set(xscale="log", yscale="log", xlabel="samples N", ylabel=label)
-        axis.legend(frameon=False)
-    figure.savefig(out / "variance.png", dpi=120)
-    plt.close(figure)
+    with panels(out / "variance.png", 2) as axes:
+        for name in ESTIMATORS:
+            sizes, variance = _by_repeat(rows, f"{name} identity", lambda row: row["variance"])
+            axes[0].plot(sizes, variance.mean(axis=0), "o", label=name)
+            axes[0].plot(sizes, EXACT[name](sizes), "k:", linewidth=1)
+        sizes, means = _by_repeat(rows, "LSF square", lambda row: row["mean"])
+        bias, error = means.mean(axis=0) - TRUTH["square"], means.std(axis=0, ddof=1) / np.sqrt(REPEATS)
+        axes[1].errorbar(sizes, bias, 2 * error, fmt="o", label="LSF, f = x²")
+        axes[1].plot(sizes, 2 * MEAN / sizes, "k:", linewidth=1, label="2μ/N")
+        axes[1].plot(sizes, bias[0] * np.sqrt(sizes[0] / sizes), "k--", linewidth=1, label="1/√N")
+        for axis, label in zip(axes, ("variance, f = x", "bias"), strict=True):
+            axis.set(xscale="log", yscale="log", xlabel="samples N", ylabel=label)
+            axis.legend()
     return [Figure("variance.png", "Variance (dotted: exact) and bias against N; bars are two standard errors")]
 
 

@@ -6,8 +6,9 @@ import pytest
 
 from configs.experiment import ExperimentConfig
 from configs.presets import preset
+from configs.ranges import ANY_NUMBER, RANGES
 from configs.tree import ConfigError, choices, is_tuple, item_type, leaves, override
-from configs.validate import ANY_NUMBER, RANGES, check_devices
+from configs.validate import check_devices
 
 MLP = {"network.torso": "mlp"}
 SETTINGS = list(leaves(ExperimentConfig()))
