@@ -14,7 +14,7 @@ import numpy as np
 
 from actors.environments.base import Environment, JaxEnvironment
 from actors.environments.jax_adapter import stream_keys, vmap_environment
-from agents.types import Agent, Array, CoreState, Params, Trajectory, VersionedParams
+from agents.types import Agent, Array, CoreState, EnvironmentSpec, Params, Trajectory, VersionedParams
 
 
 def _choose(
@@ -27,6 +27,28 @@ def _choose(
 
 
 _act = jax.jit(_choose, static_argnums=0)
+
+
+def trajectory_shapes(agent: Agent, spec: EnvironmentSpec, unroll_length: int, streams: int) -> Trajectory:
+    """A batch's shapes and types, as actors record it."""
+    steps, observation = unroll_length + 1, spec.observation_shape
+    if spec.frame_stack > 1:  # single frames, and what the first of them is stacked on
+        steps, observation = unroll_length + spec.frame_stack, observation[1:]
+
+    def shape(length: int, dtype: Any, *rest: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((length, streams, *rest), dtype)
+
+    return Trajectory(
+        observation=shape(steps, spec.observation_dtype, *observation),
+        step_type=shape(unroll_length + 1, np.int8),
+        action=shape(unroll_length, np.int32),
+        behaviour_logits=shape(unroll_length, np.float32, spec.num_actions),
+        reward=shape(unroll_length, np.float32),
+        discount=shape(unroll_length, np.float32),
+        core_state=jax.eval_shape(lambda: agent.initial_state(streams)),
+        params_version=jax.ShapeDtypeStruct((streams,), np.int32),
+        context=jax.eval_shape(agent.init_context),
+    )
 
 
 def start_in_graph(agent: Agent, environment: JaxEnvironment, keys: Array, task_key: Array | None = None) -> Any:

@@ -82,6 +82,7 @@ RANGES: dict[str, Range] = {
     "meta_optimizer.max_grad_norm": NOT_NEGATIVE,
     "meta_gradient.trace_decay": UNIT,
     "meta_gradient.baseline_decay": DECAY,
+    "meta_gradient.diagnostics": NOT_NEGATIVE,
     "bootstrap.updates": COUNT,
     "bootstrap.match_policy": NOT_NEGATIVE,
     "bootstrap.match_value": NOT_NEGATIVE,

@@ -59,8 +59,11 @@ class MetaGradientConfig:
     """Sampling correction: what is taken off later returns; both leave it unbiased (running_mean with less noise)."""
     baseline_decay: float = 0.99
     """Sampling correction: decay of its baseline, the running mean of returns, fixed before each batch is acted."""
-    diagnostics: bool = True
-    """Propagate the direct and the correction part apart, to log their norms and cosine (costs more where λ > 0)."""
+    linearization: Literal["auto", "keep", "rebuild"] = "auto"
+    """reverse: keep what the sweep needs of each update (fastest, memory grows with K), or rebuild it (flat memory)."""
+    diagnostics: int = 10
+    """Where λ > 0: tell the direct and the correction part apart every so many windows, to log norms and cosine (it
+    nearly doubles that window's sweep); 0 for never."""
 
 
 @dataclasses.dataclass(frozen=True)

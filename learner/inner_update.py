@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from agents.types import Agent, Array, MetaParams, Params, Trajectory
+from agents.types import Agent, Array, MetaParams, NetworkOutput, Params, Trajectory
 from learner.optimizers import InnerOptimizer
 
 
@@ -24,7 +24,10 @@ class InnerUpdate(NamedTuple):
 
     def loss(self, meta_params: MetaParams, params: Params, trajectory: Trajectory) -> tuple[Array, Any]:
         """Mean over streams of the agent's inner loss; also (network output, logs)."""
-        output = self.agent.unroll(params, trajectory)
+        return self.head(meta_params, self.agent.unroll(params, trajectory), trajectory)
+
+    def head(self, meta_params: MetaParams, output: NetworkOutput, trajectory: Trajectory) -> tuple[Array, Any]:
+        """`loss` of the network's output."""
         per_stream, logs = self.agent.inner_loss(meta_params, output, trajectory)
         return jnp.mean(per_stream), (output, logs)
 

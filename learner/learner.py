@@ -13,7 +13,8 @@ from learner.checkpoint import rebuild
 from learner.config import BootstrapConfig, InnerOptimizerConfig, MetaGradientConfig, MetaOptimizerConfig
 from learner.inner_update import InnerState, InnerUpdate, nonfinite_leaves, select
 from learner.mesh import Mesh, NoMesh
-from learner.meta_gradients.reverse import ReverseMetaGradient, last_entry
+from learner.meta_gradients.linearization import Forward
+from learner.meta_gradients.reverse import Place, ReverseMetaGradient, last_entry
 from learner.meta_gradients.trace import TraceMetaGradient, TraceState
 from learner.optimizers import make_inner_optimizer, make_meta_optimizer
 from learner.window import Correction, RunningMean, TapeEntry, outer_weights
@@ -67,6 +68,7 @@ class Learner:
         meta_gradient: MetaGradientConfig,
         bootstrap: BootstrapConfig,
         mesh: Mesh | NoMesh,
+        keep: bool = False,
         share: Callable[[MetaParams], MetaParams] = lambda gradient: gradient,
     ):
         """A learner for one life.
@@ -75,6 +77,7 @@ class Learner:
           lags: what policy lags can be.
           total_updates: inner updates in the whole life, for the learning rate.
           mesh: where its arrays lie.
+          keep: whether the window's tape keeps residuals (see `meta_gradients.linearization`).
           share: what makes of each life's meta-gradient the one that all of them follow, where many lives that share η
             run in one graph (`jax.lax.pmean` over them).
         """
@@ -95,10 +98,10 @@ class Learner:
             self._trace = TraceMetaGradient(self._inner, correction_, meta_gradient.trace_decay)
         elif self._self_tuned:
             self._reverse = ReverseMetaGradient(
-                self._inner, meta_gradient.objective, window, correction_, meta_gradient.diagnostics, bootstrap
+                self._inner, meta_gradient.objective, window, correction_, keep, bootstrap
             )
         self._arrive = jax.jit(self._arrive)
-        self._inner_step = jax.jit(self._inner_step)
+        self._inner_step = jax.jit(self._inner_step, static_argnames="place")
         self._meta_step = jax.jit(self._meta_step)
         self.leaf_names = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(self._shapes())]
 
@@ -148,6 +151,7 @@ class Learner:
             }
             tape.append(
                 TapeEntry(
+                    kept=None,
                     **self._mesh.replicate(placed),
                     logits=self._mesh.shard_streams(entry["logits"], axis=1),
                     trajectory=self._mesh.shard(Trajectory(**entry["trajectory"] | own)),
@@ -155,7 +159,22 @@ class Learner:
                     stream_return=self._mesh.shard_streams(entry["stream_return"]),
                 )
             )
-        return self._mesh.replicate(state)._replace(tape=tuple(tape))
+        state = self._mesh.replicate(state)._replace(tape=tuple(tape))
+        return state._replace(tape=tuple(self._with_kept(state, position) for position in range(len(tape))))
+
+    def saved(self, state: LearnerState) -> LearnerState:
+        """What a checkpoint holds of a state: what the tape keeps of linearisations is computed anew by `restore`."""
+        return state._replace(tape=tuple(entry._replace(kept=None) for entry in state.tape))
+
+    def _with_kept(self, state: LearnerState, position: int) -> TapeEntry:
+        """A restored entry with what it had kept, by the programs that made it."""
+        entry, before = state.tape[position], state.tape[:position]
+        if not self._reverse or self._reverse.place(position) is Place.PLAIN:
+            return entry
+        at_entry = state._replace(inner=entry.state)
+        return entry._replace(
+            kept=self._update_inner(at_entry, entry.trajectory, entry.count, entry.baseline, before)[2]
+        )
 
     def step(self, state: LearnerState, trajectory: Trajectory) -> tuple[LearnerState, dict[str, Array]]:
         """Uses batch D^k: closes the window that it ends, if any, then updates θ with it.
@@ -170,14 +189,15 @@ class Learner:
         stream_return, baseline, next_baseline, context = self._arrive(trajectory, state.baseline, state.context)
         trajectory = trajectory._replace(context=context)
         count = jnp.asarray(state.inner_updates, jnp.int32)
+        forward = None
         if self._self_tuned and state.tape:
-            state, metrics = self._close(state, last_entry(trajectory, count, stream_return, baseline))
-        inner, (grads, logits, applied), trace, skipped, logs = self._inner_step(
-            state.meta.params, state.inner, state.trace, state.skipped, trajectory, count, baseline
+            state, metrics, forward = self._close(state, last_entry(trajectory, count, stream_return, baseline))
+        inner, (grads, logits, applied), kept, trace, skipped, logs = self._update_inner(
+            state, trajectory, count, baseline, state.tape, forward
         )
         tape = state.tape
         if self._self_tuned:
-            entry = TapeEntry(state.inner, grads, logits, trajectory, count, applied, stream_return, baseline)
+            entry = TapeEntry(state.inner, grads, logits, trajectory, count, applied, stream_return, baseline, kept)
             tape = (*tape, entry)
         state = state._replace(
             inner=inner,
@@ -189,6 +209,24 @@ class Learner:
             inner_updates=state.inner_updates + 1,
         )
         return state, metrics | logs
+
+    def _update_inner(
+        self,
+        state: LearnerState,
+        trajectory: Trajectory,
+        count: Array,
+        baseline: Array,
+        tape: tuple[TapeEntry, ...],
+        forward: Forward | None = None,
+    ) -> tuple:
+        """`_inner_step` of the update that `tape` has not got yet, with what the reverse sweep wants of it."""
+        place, anchor = Place.PLAIN, None
+        if self._reverse:
+            place, anchor = self._reverse.place(len(tape)), self._reverse.update_anchor(tape, trajectory)
+            if place is Place.FIRST and forward is None:
+                forward = self._reverse.forward(state.inner.params, trajectory)
+        given = (state.meta.params, state.inner, state.trace, state.skipped, trajectory, count, baseline)
+        return self._inner_step(*given, anchor, forward, place=place)
 
     def _arrive(
         self, trajectory: Trajectory, baseline: RunningMean, context: Any
@@ -204,11 +242,14 @@ class Learner:
         """Inner updates between two steps of η."""
         return self._window
 
-    def _close(self, state: LearnerState, last: TapeEntry) -> tuple[LearnerState, dict[str, Array]]:
-        """What batch D^k, k = length of the tape, is to the open window: its end, or one more of its boundaries."""
+    def _close(self, state: LearnerState, last: TapeEntry) -> tuple[LearnerState, dict[str, Array], Forward | None]:
+        """What batch D^k, k = length of the tape, is to the open window: its end, or one more of its boundaries.
+
+        Also returns the network's forward pass on it, where the window's end had need of it and the update to come has.
+        """
         position = len(state.tape)
         ends = position == self._window
-        trace = state.trace
+        trace, forward = state.trace, None
         if self._trace:
             weight = self._weights[position]
             logs = {}
@@ -223,24 +264,49 @@ class Learner:
                     weight,
                 )
             if not ends:
-                return state._replace(trace=trace), {}
+                return state._replace(trace=trace), {}, None
             estimate, trace = self._trace.estimate(trace, state.meta.params)
         elif ends:
-            estimate, logs = self._reverse(state.meta.params, state.tape, state.inner, last)
+            estimate, logs, forward = self._reverse(
+                state.meta.params, state.tape, state.inner, last, self._looks_closer(state.meta_updates)
+            )
         else:
-            return state, {}
+            return state, {}, None
         meta, skipped = self._meta_step(state.meta, estimate.gradient, state.skipped)
         metrics = {f"meta_grad/{name}": value for name, value in estimate.diagnostics.items()}
         metrics |= {f"outer_loss/{name}": value for name, value in logs.items()}
         metrics["skipped/meta"] = skipped.meta_run > 0
         metrics |= {f"meta_grad/of_{name}": value for name, value in _by_name(estimate.gradient).items()}
         state = state._replace(meta=meta, tape=(), trace=trace, skipped=skipped, meta_updates=state.meta_updates + 1)
-        return state, metrics
+        return state, metrics, forward
 
-    def _inner_step(self, meta_params, inner: InnerState, trace, skipped: Skipped, trajectory, count, baseline):
+    def _looks_closer(self, meta_updates: int) -> bool:
+        """Whether this window's direct and correction part are told apart; inside the graph they are every time."""
+        period = self._config.diagnostics
+        return bool(period) and (isinstance(meta_updates, jax.core.Tracer) or int(meta_updates) % period == 0)
+
+    def _inner_step(
+        self,
+        meta_params,
+        inner: InnerState,
+        trace,
+        skipped: Skipped,
+        trajectory,
+        count,
+        baseline,
+        anchor,
+        forward,
+        *,
+        place: Place,
+    ):
+        kept = None
         if self._trace:
             new, grads, (loss, output, logs), trace = self._trace.step(
                 trace, meta_params, inner, trajectory, count, baseline
+            )
+        elif self._reverse:
+            new, grads, (loss, output, logs), kept = self._reverse.inner_update(
+                meta_params, inner, trajectory, count, place, anchor, forward
             )
         else:
             new, grads, (loss, output, logs) = self._inner(meta_params, inner, trajectory, count)
@@ -252,7 +318,7 @@ class Learner:
         metrics = {name if name.startswith("meta/") else f"loss/{name}": value for name, value in logs.items()}
         metrics |= {"loss/total": loss, "loss/grad_norm": optax.tree.norm(grads)}
         metrics["skipped/leaves"] = bad
-        return select(applied, new, inner), (grads, output.logits, applied), trace, skipped, metrics
+        return select(applied, new, inner), (grads, output.logits, applied), kept, trace, skipped, metrics
 
     def _meta_step(self, meta: MetaState, gradient: MetaParams, skipped: Skipped) -> tuple[MetaState, Skipped]:
         """One step of η, or none where the meta-gradient is not finite."""

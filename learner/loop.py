@@ -191,7 +191,9 @@ class Loop:
         return self._pool.lost_state(state.inner_updates)
 
     def _save_all(self, state: LearnerState, progress: Progress, pool: dict[str, Any], *, last: bool) -> None:
-        saved = self._save(state.inner_updates, {"learner": state, "pool": pool, "progress": progress}, last)
+        saved = self._save(
+            state.inner_updates, {"learner": self._learner.saved(state), "pool": pool, "progress": progress}, last
+        )
         if last and not saved:
             raise TrainingStopped(f"the state at update {state.inner_updates} could not be saved; see events.log")
 

@@ -1,5 +1,6 @@
 """Which devices the learner uses, and how a batch lies over them."""
 
+import os
 from typing import Any, Literal
 
 import jax
@@ -8,6 +9,14 @@ from jax.sharding import NamedSharding, PartitionSpec
 from agents.types import Array, Trajectory
 
 STREAMS = "streams"
+
+
+def free_bytes() -> int:
+    """Memory that one device of this process has left; of a CPU, this machine's."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats["bytes_in_use"]
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 class Mesh:

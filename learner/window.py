@@ -1,6 +1,6 @@
 """The window: K inner updates and the tape that they leave for the meta-gradient."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +20,7 @@ class TapeEntry(NamedTuple):
     applied: Array  # scalar bool, False where a non-finite gradient was skipped: Ψ was the identity
     stream_return: Array  # [B] G_j, the agent's `stream_return` of D^j
     baseline: Array  # scalar, the running mean of batch returns as it was before D^j; 0 before the first
+    kept: Any  # of the update's linearisation (see `meta_gradients.linearization`), or None
 
 
 class Correction(NamedTuple):

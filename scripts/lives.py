@@ -71,7 +71,13 @@ class Lives:
         self._skip = skip
         self._shared = shared
         share = _mean_over_lives if shared else lambda gradient: gradient
-        self._learner = make_learner(config, self._environment.spec, mesh=NoMesh(), share=share)
+        self._learner = make_learner(
+            config,
+            self._environment.spec,
+            mesh=NoMesh(),
+            share=share,
+            keep=config.meta_gradient.linearization == "keep",
+        )
         if self._learner.agent.starts_from_meta:  # a life is a window, and η where it begins
             self._lifetime = 1
         self._start = jax.jit(self._vmap(self._start_one))

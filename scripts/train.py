@@ -18,6 +18,7 @@ from scripts.progress import Progress
 from scripts.run_dir import RunDirectory, default_path, read_config
 
 STOP_SECONDS = 20.0  # deadline for the actors' end
+KEPT_SHARE = 0.25  # of the free memory that linearisations may take
 
 
 def train(config: ExperimentConfig) -> int:
@@ -64,7 +65,8 @@ class _Session:
         self._config = config
         self._directory = run
         self._spec = environment_spec(config.game, config.environment)
-        self._learner = make_learner(config, self._spec)
+        keep, self._kept = keeps_linearizations(config, self._spec)
+        self._learner = make_learner(config, self._spec, keep=keep)
         self._checkpointer = Checkpointer(run.checkpoints, config.checkpoint.keep)
         self._restored = self._restore() if resumed else None
 
@@ -124,6 +126,8 @@ class _Session:
                     event(text)
                 return saved
 
+            if self._kept:
+                event(self._kept)
             if self._restored is not None:
                 event(f"resumed at update {state.inner_updates}")
             life = loop.Loop(
@@ -212,8 +216,11 @@ def _agent(name: str, settings: AgentSettings, spec: Any) -> Any:
     return make_agent(name, spec, settings)
 
 
-def make_learner(config: ExperimentConfig, spec: Any, **where: Any) -> Any:
-    """The learner of an experiment, on every local device if `where` (see `Learner`) does not say otherwise."""
+def make_learner(config: ExperimentConfig, spec: Any, *, keep: bool = False, **where: Any) -> Any:
+    """The learner of an experiment, on every local device if `where` (see `Learner`) does not say otherwise.
+
+    `keep`: see `keeps_linearizations`.
+    """
     from learner.learner import Learner
     from learner.mesh import Mesh
 
@@ -230,8 +237,32 @@ def make_learner(config: ExperimentConfig, spec: Any, **where: Any) -> Any:
         meta_optimizer=config.meta_optimizer,
         meta_gradient=config.meta_gradient,
         bootstrap=config.bootstrap,
+        keep=keep,
         **{"mesh": Mesh()} | where,
     )
+
+
+def keeps_linearizations(config: ExperimentConfig, spec: Any) -> tuple[bool, str]:
+    """Whether the reverse sweep keeps linearisations, and a line that says so; "" where there is nothing to say."""
+    import jax
+
+    from actors.unroll import trajectory_shapes
+    from learner.inner_update import InnerUpdate
+    from learner.mesh import free_bytes
+    from learner.meta_gradients.linearization import kept_bytes
+    from learner.optimizers import make_inner_optimizer
+
+    agent = make_agent_from(config)(spec)
+    own = config.meta_gradient
+    tuned = jax.tree.leaves(jax.eval_shape(agent.init_meta, jax.random.key(0)))
+    if own.differentiation != "reverse" or agent.starts_from_meta or not tuned:
+        return False, ""
+    batch = trajectory_shapes(agent, spec, config.unroll, config.streams)
+    size = kept_bytes(InnerUpdate(agent, make_inner_optimizer(config.optimizer, 1.0)), config.window, batch)
+    size, free = size / jax.local_device_count(), free_bytes()
+    keep = own.linearization == "keep" or (own.linearization == "auto" and size < KEPT_SHARE * free)
+    what = "keeps" if keep else "rebuilds"
+    return keep, f"the sweep {what} linearisations: a window's take {size / 1e9:.2f} GB of {free / 1e9:.1f} GB free"
 
 
 def make_actor_from(config: ExperimentConfig) -> functools.partial:

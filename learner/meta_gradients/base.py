@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from agents.losses import stream_score
-from agents.types import Agent, Array, MetaParams, Params, Trajectory
+from agents.types import Agent, Array, MetaParams, NetworkOutput, Params, Trajectory
 
 
 class Estimate(NamedTuple):
@@ -29,10 +29,10 @@ def outer_loss(
     return agent.outer_loss(agent.unroll(params, trajectory), trajectory, anchor)
 
 
-def score(agent: Agent, params: Params, trajectory: Trajectory, version: Array) -> Array:
-    """[B] Σ log π of the actions that `version`, whose parameters these are, took; 0 for streams acted by another."""
+def score(output: NetworkOutput, trajectory: Trajectory, version: Array) -> Array:
+    """[B] Σ log π of the actions that `version`, whose output this is, took; 0 for streams acted by another."""
     acted = trajectory.params_version == version.astype(trajectory.params_version.dtype)
-    return jnp.where(acted, stream_score(agent.unroll(params, trajectory), trajectory), 0.0)
+    return jnp.where(acted, stream_score(output, trajectory), 0.0)
 
 
 def per_stream_meta(meta_params: MetaParams, streams: int) -> MetaParams:

@@ -8,6 +8,7 @@ because that gradient is itself the gradient of a function of (η, θ). The wind
 where η is θ^0 itself (MAML): then the adjoint of θ^0 is the meta-gradient.
 """
 
+import enum
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,16 @@ from learner.inner_update import InnerState, InnerUpdate, select
 from learner.meta_gradients import base
 from learner.meta_gradients.base import Estimate
 from learner.meta_gradients.bootstrap import matching_gradient
+from learner.meta_gradients.linearization import Forward, Linearization, Terms
 from learner.window import Correction, TapeEntry, outer_weights, score_coefficients
+
+
+class Place(enum.Enum):
+    """Where in the window an inner update is."""
+
+    FIRST = "first"
+    LATER = "later"
+    PLAIN = "plain"  # nothing of it is kept
 
 
 class ReverseMetaGradient:
@@ -35,29 +45,80 @@ class ReverseMetaGradient:
         objective: str,
         window: int,
         correction: Correction,
-        diagnostics: bool,
+        keep: bool,
         bootstrap: BootstrapConfig | None = None,
     ):
-        """`window`: K. `bootstrap`: with the objective of that name, of which the tape is K + L - 1 updates long."""
+        """`window`: K. `bootstrap`: with the objective of that name, of which the tape is K + L - 1 updates long.
+
+        `keep`: updates leave the residuals of their linearisation on the tape; not where η is θ^0.
+        """
         self._update = update
         self._objective = objective
         self._window = window
         self._initial = update.agent.starts_from_meta
         self._correction = correction
-        self._apart = diagnostics and correction.coefficient > 0
+        self._keep = keep and not self._initial
+        self._shares_forward = self._keep and objective != "same"
         self._weights = outer_weights(objective, window)
+        scores = bool(correction.coefficient)
+        self._later_lags = [lag for lag in correction.lags if lag] if scores else []
+        self._with_outer = objective == "all"
+        self._linear = Linearization(update, self._with_outer, scores and 0 in correction.lags)
         self._coefficients = jax.jit(lambda g, b: score_coefficients(g, b, self._weights, correction))
         self._anchor_logits = jax.jit(lambda params, t: base.anchor_logits(update.agent, params, t))
+        # A program of its own, so that a restored life gets the same bits.
+        self._forward = jax.jit(self._linear.forward)
         self._outer_gradient = jax.jit(self._outer_gradient)
+        self._shared_outer_gradient = jax.jit(self._shared_outer_gradient)
         self._matching_gradient = jax.jit(lambda *args: matching_gradient(update, bootstrap, *args))
         self._score_gradient = jax.jit(self._score_gradient)
         self._pull_back = jax.jit(self._pull_back, static_argnames="first")
-        self._finish = jax.jit(self._finish)
-        self._finish_initial = jax.jit(self._finish_initial)
+        self._finish = jax.jit(self._finish, static_argnames="apart")
+        self._finish_initial = jax.jit(self._finish_initial, static_argnames="apart")
+
+    def inner_update(
+        self,
+        meta_params: MetaParams,
+        state: InnerState,
+        trajectory: Trajectory,
+        count: Array,
+        place: Place,
+        anchor: Array | None,
+        forward: Forward | None,
+    ) -> tuple[InnerState, Params, Any, Any]:
+        """Ψ, and what the tape keeps of its linearisation (`TapeEntry.kept`).
+
+        `place`, `anchor`: from `place` and `update_anchor`; `forward`: from `forward`, of the window's first update.
+        """
+        if place is Place.PLAIN:
+            return *self._update(meta_params, state, trajectory, count), None
+        if place is Place.LATER:
+            return self._linear.later_update(meta_params, state, trajectory, count, anchor)
+        return *self._linear.first_update(meta_params, state, trajectory, count, forward), forward
+
+    def place(self, position: int) -> Place:
+        """Which way the update at `position` of the window goes: there are no more programs than ways."""
+        if not self._keep or position >= self._window:
+            return Place.PLAIN
+        return Place.LATER if position else Place.FIRST
+
+    def forward(self, params: Params, trajectory: Trajectory) -> Forward:
+        """What the window's first update begins with (and the end of the window before, on the same θ and batch)."""
+        return self._forward(params, trajectory)
+
+    def update_anchor(self, tape: Sequence[TapeEntry], trajectory: Trajectory) -> Array | None:
+        """What `inner_update` needs of the window's start: for kept linearisations of the outer loss only."""
+        needed = self._with_outer and self.place(len(tape)) is Place.LATER
+        return self._anchor(tape, trajectory) if needed else None
 
     def __call__(
-        self, meta_params: MetaParams, tape: Sequence[TapeEntry], final: InnerState, last: TapeEntry
-    ) -> tuple[Estimate, dict[str, Array]]:
+        self,
+        meta_params: MetaParams,
+        tape: Sequence[TapeEntry],
+        final: InnerState,
+        last: TapeEntry,
+        apart: bool = True,
+    ) -> tuple[Estimate, dict[str, Array], Forward | None]:
         """The meta-gradient of one window.
 
         Args:
@@ -66,47 +127,66 @@ class ReverseMetaGradient:
           final: θ and its optimiser state after them.
           last: holds the newest batch (the next window's first), its stream returns and baseline, and the number of
             inner updates before it; nothing else is read.
+          apart: whether to propagate direct and correction part apart, for their norms and their cosine.
 
         Returns:
-          The estimate, and the outer loss's parts at `final` (with those of the matching loss, where there is one).
+          The estimate; the outer loss's parts at `final` (with those of the matching loss, where there is one); and the
+          network at `final` on the newest batch, for the update to come, where it is shared.
         """
         window = self._window
         entries = [*tape, last]
+        apart = apart and self._correction.coefficient > 0
         scored = tape[-1].trajectory if self._objective == "same" else last.trajectory
-        gradient, logs = self._outer_gradient(final.params, scored, self._anchor(tape, scored), self._weights[window])
+        anchor, forward = self._anchor(tape, scored), None
+        if self._shares_forward:
+            forward = self._forward(final.params, scored)
+            gradient, logs = self._shared_outer_gradient(final.params, scored, anchor, self._weights[window], forward)
+        else:
+            gradient, logs = self._outer_gradient(final.params, scored, anchor, self._weights[window])
         if self._objective == "bootstrap":
             params = entries[window].state.params if window < len(tape) else final.params
             gradient, parts = self._matching_gradient(params, final, gradient, scored, last.count)
             logs |= parts
-        adjoint = self._start(gradient, final)
+        adjoint = self._start(gradient, final, apart)
+        coefficients = None
         if self._correction.coefficient:
             returns = jnp.stack([entry.stream_return for entry in entries])
             baselines = jnp.stack([entry.baseline for entry in entries])
             coefficients = self._coefficients(returns, baselines)
         shares = []
         for j in reversed(range(window)):
-            adjoint, share = self._pull_back(meta_params, tape[j], adjoint, first=j == 0)
-            shares.append(share)
-            if j == 0 and not self._initial:
-                break
-            params = tape[j].state.params
-            if self._weights[j]:
+            first = j == 0 and not self._initial
+            anchor = None
+            if self._with_outer and not first and not self._keep:
                 anchor = self._anchor(tape, tape[j].trajectory)
-                gradient, _ = self._outer_gradient(params, tape[j].trajectory, anchor, self._weights[j])
-                adjoint = self._add(adjoint, gradient, 0)
-            if self._correction.coefficient:
-                for acted in (j + lag for lag in self._correction.lags if j + lag < window):
-                    gradient = self._score_gradient(params, tape[acted].trajectory, -coefficients[acted], tape[j].count)
-                    adjoint = self._add(adjoint, gradient, -1)
-        return self._finish_initial(adjoint) if self._initial else self._finish(meta_params, shares), logs
+            terms = self._terms(j, coefficients, tape[j].trajectory, apart)
+            adjoint, share = self._pull_back(meta_params, tape[j], anchor, adjoint, terms, first=first)
+            shares.append(share)
+            for acted in (j + lag for lag in self._later_lags if not first and j + lag < window):
+                gradient = self._score_gradient(
+                    tape[j].state.params, tape[acted].trajectory, -coefficients[acted], tape[j].count
+                )
+                adjoint = self._add(adjoint, gradient)
+        if self._initial:
+            return self._finish_initial(adjoint, apart=apart), logs, forward
+        return self._finish(meta_params, shares, apart=apart), logs, forward
 
-    def _start(self, gradient: Params, final: InnerState) -> InnerState:
+    def _start(self, gradient: Params, final: InnerState, apart: bool) -> InnerState:
         zeros = jax.tree.map(jnp.zeros_like, final)
-        parts = [InnerState(gradient, zeros.opt_state)] + ([zeros] if self._apart else [])
+        parts = [InnerState(gradient, zeros.opt_state)] + ([zeros] if apart else [])
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
 
-    def _add(self, adjoint: InnerState, gradient: Params, part: int) -> InnerState:
-        return adjoint._replace(params=jax.tree.map(lambda a, g: a.at[part].add(g), adjoint.params, gradient))
+    def _terms(self, j: int, coefficients: Array | None, trajectory: Trajectory, apart: bool) -> Terms:
+        """Of position j, by parts of the adjoint: the outer loss is the direct one's, the score the correction's."""
+        outer = jnp.asarray(self._weights[j], trajectory.reward.dtype)
+        score = jnp.zeros(trajectory.reward.shape[1:], outer.dtype) if coefficients is None else -coefficients[j]
+        zero = jax.tree.map(jnp.zeros_like, Terms(outer, score))
+        parts = [Terms(outer, zero.score), Terms(zero.outer, score)] if apart else [Terms(outer, score)]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
+
+    def _add(self, adjoint: InnerState, gradient: Params) -> InnerState:
+        """A score's gradient belongs to the last part."""
+        return adjoint._replace(params=jax.tree.map(lambda a, g: a.at[-1].add(g), adjoint.params, gradient))
 
     def _anchor(self, tape: Sequence[TapeEntry], trajectory: Trajectory) -> Array | None:
         """The policy at the window's start on `trajectory`; for the window's first batch the inner update had it."""
@@ -121,59 +201,77 @@ class ReverseMetaGradient:
 
         return jax.grad(loss, has_aux=True)(params)
 
+    def _shared_outer_gradient(self, params, trajectory, anchor, weight, forward) -> tuple[Params, dict[str, Array]]:
+        """As `_outer_gradient`, from the forward pass, which the next inner update needs as well."""
+
+        def loss(output):
+            per_stream, logs = self._update.agent.outer_loss(output, trajectory, anchor)
+            return weight * jnp.mean(per_stream), logs
+
+        cotangent, logs = jax.grad(loss, has_aux=True)(forward.output)
+        return self._linear.pull(forward, cotangent, params), logs
+
     def _score_gradient(self, params, trajectory, coefficients, version) -> Params:
-        return jax.grad(lambda p: jnp.vdot(coefficients, base.score(self._update.agent, p, trajectory, version)))(
-            params
-        )
+        def weighted(params):
+            return jnp.vdot(
+                coefficients, base.score(self._update.agent.unroll(params, trajectory), trajectory, version)
+            )
 
-    def _pull_back(self, meta_params, entry: TapeEntry, adjoint: InnerState, *, first: bool):
-        """Adjoint of the update's output -> adjoint of its input, and the shares of ∂/∂η ([parts, B, …] by stream)."""
-        if self._initial:  # η enters no loss: it is where the window starts
-            meta, first, wanted = meta_params, False, 1
-        else:
+        return jax.grad(weighted)(params)
+
+    def _pull_back(self, meta_params, entry: TapeEntry, anchor, adjoint: InnerState, terms: Terms, *, first: bool):
+        """Adjoint of the update's output -> adjoint of its input with the terms' gradients, and the shares of ∂/∂η
+        ([parts, B, …] by stream).
+        """
+        meta = {}  # η enters no loss where it is θ^0
+        if not self._initial:
             meta = base.per_stream_meta(meta_params, entry.trajectory.reward.shape[1])
-            wanted = 0 if first else (0, 1)
 
-        def gradient(params: Params):
-            return jax.grad(lambda m, p: self._update.loss(m, p, entry.trajectory)[0], argnums=wanted)(meta, params)
+        def derivatives(along: Params, terms: Terms):
+            if not self._keep:
+                given = (meta, entry.state.params, entry.trajectory, entry.count, anchor)
+                return self._linear.rebuilt(*given, along, terms, first)
+            if first:
+                return self._linear.first_kept(meta, entry.trajectory, entry.kept, along), None
+            return self._linear.later_kept(entry.kept, along, terms)
 
-        def pull(adjoint: InnerState):
+        def pull(adjoint: InnerState, terms: Terms):
             _, through_optimizer = jax.vjp(lambda g, s: self._update.apply(g, s, entry.count), entry.grads, entry.state)
             along, through = through_optimizer(adjoint)
-            _, tangent = jax.jvp(gradient, (entry.state.params,), (along,))
-            share, hessian = ({}, tangent) if self._initial else (tangent, None) if first else tangent
+            share, hessian = derivatives(along, terms)
+            # A skipped batch gave no update; it scores nothing, either.
             share = jax.tree.map(lambda s: jnp.where(entry.applied, s, 0.0), share)
             if first:
                 return adjoint, share  # nothing pulls further back
             pulled = through._replace(params=jax.tree.map(jnp.add, through.params, hessian))
             return select(entry.applied, pulled, adjoint), share
 
-        return jax.vmap(pull)(adjoint)
+        return jax.vmap(pull)(adjoint, terms)
 
-    def _finish_initial(self, adjoint: InnerState) -> Estimate:
+    def _finish_initial(self, adjoint: InnerState, *, apart: bool) -> Estimate:
         """The meta-gradient where η is θ⁰: the adjoint of θ⁰ itself."""
-        parts = [{"params": jax.tree.map(lambda x, i=i: x[i], adjoint.params)} for i in range(1 + self._apart)]
+        parts = [{"params": jax.tree.map(lambda x, i=i: x[i], adjoint.params)} for i in range(1 + apart)]
         gradient = jax.tree.map(lambda *leaves: sum(leaves), *parts)
-        direct, correction = self._apart_or_not(gradient, parts)
+        direct, correction = self._apart_or_not(gradient, parts, apart)
         return Estimate(gradient, base.diagnostics(gradient, direct, correction, jnp.full((1, 1), jnp.nan)))
 
-    def _apart_or_not(self, gradient: MetaParams, parts: Sequence[MetaParams]) -> tuple[Any, Any]:
+    def _apart_or_not(self, gradient: MetaParams, parts: Sequence[MetaParams], apart: bool) -> tuple[Any, Any]:
         """Direct and correction part, (None, None) where they were not propagated apart."""
-        if self._apart:
+        if apart:
             return tuple(parts)
         if not self._correction.coefficient:
             return gradient, jax.tree.map(jnp.zeros_like, gradient)
         return None, None
 
-    def _finish(self, meta_params: MetaParams, shares: Sequence[MetaParams]) -> Estimate:
+    def _finish(self, meta_params: MetaParams, shares: Sequence[MetaParams], *, apart: bool) -> Estimate:
         total = jax.tree.map(lambda *leaves: sum(leaves), *shares)  # [parts, B] for scalars
 
         def reduced(part: MetaParams) -> MetaParams:
             return jax.tree.map(lambda m, leaf: leaf.sum() if m.ndim == 0 else leaf, meta_params, part)
 
-        by_part = [reduced(jax.tree.map(lambda leaf, i=i: leaf[i], total)) for i in range(1 + self._apart)]
+        by_part = [reduced(jax.tree.map(lambda leaf, i=i: leaf[i], total)) for i in range(1 + apart)]
         gradient = jax.tree.map(lambda *leaves: sum(leaves), *by_part)
-        direct, correction = self._apart_or_not(gradient, by_part)
+        direct, correction = self._apart_or_not(gradient, by_part, apart)
         pairs = zip(*map(jax.tree.leaves, (meta_params, total)), strict=True)
         by_stream = [t.sum(axis=0) for m, t in pairs if m.ndim == 0] or [jnp.full(1, jnp.nan)]
         return Estimate(gradient, base.diagnostics(gradient, direct, correction, jnp.stack(by_stream, axis=-1)))
@@ -181,4 +279,4 @@ class ReverseMetaGradient:
 
 def last_entry(trajectory: Trajectory, count: Array, stream_return: Array, baseline: Array) -> TapeEntry:
     """A tape entry for a batch that no update has used yet: what the sweep reads of the window's last batch."""
-    return TapeEntry(None, None, None, trajectory, count, None, stream_return, baseline)
+    return TapeEntry(None, None, None, trajectory, count, None, stream_return, baseline, None)

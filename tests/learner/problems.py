@@ -72,6 +72,7 @@ def learner(agent: Agent, window=3, correction=0.0, discount=1.0, lags=(0,), str
         meta_gradient=groups.get("meta_gradient", MetaGradientConfig()),
         bootstrap=groups.get("bootstrap", BootstrapConfig()),
         mesh=groups.get("mesh") or Mesh(jax.local_devices()[:1]),
+        keep=groups.get("keep", False),
     )
 
 

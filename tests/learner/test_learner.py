@@ -155,11 +155,12 @@ def test_bad_batches_are_skipped_and_the_window_goes_on(small, window=3, weight=
         state = start = InnerState(params, update.optimizer.init(params))
         total = 0.0
         for j in range(window):
-            if j:
-                total -= jnp.vdot(
-                    coefficients[j], base.score(small, state.params, trajectories[j], jnp.asarray(j, float))
-                )
-            if j != 1:
+            if j != 1:  # the skipped batch neither updates nor scores
+                if j:
+                    score = base.score(
+                        small.unroll(state.params, trajectories[j]), trajectories[j], jnp.asarray(j, float)
+                    )
+                    total -= jnp.vdot(coefficients[j], score)
                 state, _, _ = update(meta, state, trajectories[j], jnp.asarray(j, float))
         anchor = base.anchor_logits(small, start.params, trajectories[window])
         return total + jnp.mean(base.outer_loss(small, state.params, trajectories[window], anchor)[0])
@@ -195,24 +196,26 @@ def test_trace_gets_over_a_bad_batch(small, window=2):
     assert np.isfinite(metrics[-1]["meta_grad/correction_norm"])
 
 
-@pytest.mark.parametrize("differentiation", ["reverse", "trace", "history"])
+@pytest.mark.parametrize("differentiation", ["reverse", "kept", "trace", "history"])
 def test_restored_life_goes_on_bit_for_bit(small, tmp_path, differentiation):
-    """Saved in the middle of a window, with core states on the tape, or a context of past rewards."""
+    """Saved in the middle of a window, with core states on the tape, linearisations, or a context of past rewards."""
+    keep, objective = differentiation == "kept", "all" if differentiation == "kept" else "same"
     if differentiation == "history":
         small = problems.agent(self_tuned=SelfTunedConfig(form="history", hidden=(3,), history=4))
-        differentiation = "reverse"
+    differentiation = "trace" if differentiation == "trace" else "reverse"
     learner = problems.learner(
         small,
         3,
         0.1,
         optimizer=problems.optimizer("adam"),
-        meta_gradient=MetaGradientConfig(differentiation=differentiation),
+        meta_gradient=MetaGradientConfig(differentiation=differentiation, objective=objective),
+        keep=keep,
     )
     before, after = ([problems.trajectory(small, k, k) for k in span] for span in (range(5), range(5, 9)))
     states, _ = live(learner, before)
     assert len(states[-1].tape) == 2
     checkpointer = Checkpointer(tmp_path)
-    assert checkpointer.save(5, {"learner": states[-1]}, blocking=True)
+    assert checkpointer.save(5, {"learner": learner.saved(states[-1])}, blocking=True)
     step, plain = checkpointer.restore()
     checkpointer.close()
     restored = learner.restore(plain["learner"])
@@ -278,7 +281,8 @@ def test_four_devices_give_what_one_gives(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_held_still_stac_lives_impalas_life_bit_for_bit():
+@pytest.mark.parametrize("keep", [False, True])
+def test_held_still_stac_lives_impalas_life_bit_for_bit(keep):
     """η frozen by a learning rate of 0 at what IMPALA has fixed: the same θ after every update."""
     stac = problems.agent("stac")
     values = {name: float(value) for name, value in stac.meta_values(stac.init_meta(jax.random.key(1))).items()}
@@ -290,7 +294,7 @@ def test_held_still_stac_lives_impalas_life_bit_for_bit():
         for k in range(5)
     ]
     lives = [
-        live(problems.learner(agent, 2, optimizer=config, meta_optimizer=still), trajectories)[0]
+        live(problems.learner(agent, 2, optimizer=config, meta_optimizer=still, keep=keep), trajectories)[0]
         for agent in (stac, impala)
     ]
     assert lives[0][-1].meta_updates == 2 and lives[1][-1].meta_updates == 0

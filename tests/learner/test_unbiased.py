@@ -68,7 +68,7 @@ def expected_meta_gradient(window, objective, score_returns="all", baseline="run
         optimizer=problems.optimizer("sgd", learning_rate=LEARNING_RATE, anneal=False, max_grad_norm=0.0),
         meta_optimizer=MetaOptimizerConfig(name="sgd", learning_rate=0.0),
         meta_gradient=MetaGradientConfig(
-            objective=objective, score_returns=score_returns, baseline=baseline, diagnostics=False
+            objective=objective, score_returns=score_returns, baseline=baseline, diagnostics=0
         ),
         **correction,
     )
