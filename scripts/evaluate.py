@@ -13,6 +13,7 @@ import numpy as np
 
 from configs.experiment import ExperimentConfig
 from configs.tree import ConfigError, nearest
+from scripts.compile_cache import use_compile_cache
 from scripts.parse import Parser, read_run
 from scripts.play import ENDLESS_GAMES, Player, check_video, film, make, play_episodes
 from scripts.run_dir import CHECKPOINTS
@@ -138,6 +139,7 @@ def _restore(run_dir: Path, config: ExperimentConfig) -> tuple[int, Any, int, An
     from learner.checkpoint import Checkpointer, CheckpointError, rebuild
     from scripts.train import make_agent_from
 
+    use_compile_cache()
     spec = environment_spec(config.game, config.environment)
     agent = make_agent_from(config)(spec)
     checkpointer = Checkpointer(run_dir / CHECKPOINTS)

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from configs.tree import ConfigError, check_choice
+from scripts.compile_cache import use_compile_cache
 from scripts.parse import Parser
 from scripts.studies.base import PAGE, SCALES, Study, run_study
 
@@ -75,6 +76,7 @@ def _compiled_for(scale: str) -> Iterator[None]:
     """At `smoke` compiling is nearly all of the work: XLA leaves out what makes programs fast and compiling slow."""
     import jax
 
+    use_compile_cache()
     before = jax.config.values["jax_disable_most_optimizations"]
     jax.config.update("jax_disable_most_optimizations", scale == "smoke")
     try:

@@ -14,6 +14,7 @@ from agents.config import AgentSettings
 from configs.experiment import ExperimentConfig, agent_settings, from_json, to_json
 from configs.tree import ConfigError
 from configs.validate import check_devices
+from scripts.compile_cache import use_compile_cache
 from scripts.progress import Progress
 from scripts.run_dir import RunDirectory, default_path, read_config
 
@@ -46,6 +47,7 @@ def _run(config: ExperimentConfig, resumed: bool) -> int:
         make_pool = _thread_pool
     import jax
 
+    use_compile_cache()
     check_devices(config, jax.local_device_count())
     devices = [str(device) for device in jax.local_devices()]
     opened = RunDirectory.resume(config.run_dir, devices) if resumed else None

@@ -1,0 +1,31 @@
+"""Compiled programs are kept on disk: the second start of the same settings compiles nothing."""
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+
+MAX_BYTES = 4 * 2**30  # the least recently used programs go first
+
+
+def use_compile_cache() -> None:
+    """Before the first compilation. `JAX_COMPILATION_CACHE_DIR` names another place; empty, it turns this off."""
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onelife" / _processor()
+    with contextlib.suppress(OSError):  # a home that cannot be written costs no more than the time to compile
+        place.mkdir(parents=True, exist_ok=True)
+        jax.config.update("jax_compilation_cache_dir", str(place))
+        jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def _processor() -> str:
+    """Names the kind of processor: machines that share a home may not be able to run each other's programs."""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        features = next((line for line in lines if line.startswith("flags")), "")
+        return hashlib.sha256(features.encode()).hexdigest()[:12]
+    return "any"
