@@ -16,7 +16,7 @@ onelife: meta-gradient reinforcement learning, agents that tune their own learni
   onelife report RUN_DIR                          a run's curves as one HTML page
   onelife presets                                 the presets and what they are
   onelife study NAME | --list                     a study: sweep, figures, and a page with verdicts
-  onelife bench [--rounds N] ...                  rates side by side: emulator, acting, training
+  onelife bench [rates|meta] ...                  rates side by side; the cost of meta-gradients
   onelife doctor [--ray]                          check this machine and this installation
   onelife --version
 """
@@ -62,7 +62,7 @@ def study(words: list[str]) -> int:
 
 
 def bench(words: list[str]) -> int:
-    from scripts.bench import main as run
+    from scripts.bench.command import main as run
 
     return run(words)
 

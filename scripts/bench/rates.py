@@ -1,4 +1,4 @@
-"""`onelife bench`: rates side by side, each case a process of its own, in turns so that the machine's noise cancels."""
+"""`onelife bench rates`: each case a process of its own, in turns, so that the machine's noise cancels."""
 
 import dataclasses
 import json
@@ -37,7 +37,7 @@ _WARM_UP, _LOG = 10, 5  # updates before the clock starts, and between two looks
 
 def main(words: list[str]) -> int:
     """Runs the benchmark, prints a table, writes its figures as JSON. Returns the exit code."""
-    parser = Parser(prog="onelife bench", description="agent steps per second on Atari Pong, one case beside the other")
+    parser = Parser(prog="onelife bench rates", description="agent steps per second on Atari Pong, side by side")
     parser.add_argument("--rounds", type=int, default=3, help="how often every case runs (default 3)")
     parser.add_argument("--updates", type=int, default=40, help="measured inner updates of a case (default 40)")
     parser.add_argument("--streams", type=int, default=32, help="environment streams (default 32)")
@@ -83,7 +83,7 @@ def _table(rates: dict[str, list[float]]) -> Table:
 
 def _in_process(name: str, updates: int, streams: int) -> float:
     """One measurement in a fresh process, so that cases do not share caches, threads or a Ray."""
-    words = [sys.executable, "-m", "scripts.bench", "--case", name]
+    words = [sys.executable, "-m", "scripts.bench.rates", "--case", name]
     words += ["--updates", str(updates), "--streams", str(streams)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=1800)
     if done.returncode:

@@ -1,0 +1,1 @@
+"""Benchmarks: speed and cost side by side in one run."""

@@ -1,0 +1,136 @@
+"""`onelife bench meta`: what self-tuning costs the learner, per batch of experience, against a plain update."""
+
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from actors.environments.make import environment_spec
+from actors.unroll import trajectory_shapes
+from agents.types import Trajectory
+from configs.presets import preset
+from configs.tree import check_choice, override
+from learner.learner import Learner, LearnerState
+from learner.mesh import NoMesh
+from scripts.bench.flops import count_flops
+from scripts.parse import Parser
+from scripts.run_dir import describe_process
+from scripts.train import make_learner
+
+_NEXT = {"meta_gradient.objective": "next", "outer.kl_weight": 0.0}
+_ALL = {"meta_gradient.objective": "all", "outer.kl_weight": 0.0}
+_WEIGHED = {"correction": 0.1, "lag": "0", "meta_gradient.diagnostics": 0}
+
+
+class Case(NamedTuple):
+    preset: str
+    settings: dict[str, Any]
+    keep: bool = False
+
+
+PLAIN = "plain update"
+CASES = {
+    PLAIN: Case("atari_impala", {}),
+    "K=1, same batch, kept": Case("atari_stac", {}, keep=True),
+    "K=1, same batch, rebuilt": Case("atari_stac", {}),
+    "K=1, next batch, kept": Case("atari_stac", _NEXT, keep=True),
+    "K=1, next batch, rebuilt": Case("atari_stac", _NEXT),
+    "K=5, next batch, kept": Case("atari_stac", _NEXT | {"window": 5}, keep=True),
+    "K=5, next batch, rebuilt": Case("atari_stac", _NEXT | {"window": 5}),
+    "K=5, all batches, rebuilt": Case("atari_stac", _ALL | {"window": 5}),
+    "K=5, all batches, λ>0, rebuilt": Case("atari_stac", _ALL | _WEIGHED | {"window": 5}),
+    "K=20, next batch, kept": Case("atari_stac", _NEXT | {"window": 20}, keep=True),
+    "K=20, next batch, rebuilt": Case("atari_stac", _NEXT | {"window": 20}),
+    "trace, six scalars": Case("atari_stac", {"meta_gradient.differentiation": "trace"}),
+}
+
+
+class Window:
+    """One case's learner, living on one made-up batch."""
+
+    def __init__(self, case: Case, torso: str, streams: int):
+        config = override(preset(case.preset), {"network.torso": torso, "streams": streams} | case.settings)
+        spec = environment_spec(config.game, config.environment)
+        self._learner: Learner = make_learner(config, spec, mesh=NoMesh(), keep=case.keep)
+        self._shapes = trajectory_shapes(self._learner.agent, spec, config.unroll, streams)
+        self._state: LearnerState | None = None
+
+    @property
+    def updates(self) -> int:
+        return self._learner.span
+
+    def flops(self) -> float:
+        """Of one update, averaged over a window."""
+
+        def begin(batch: Trajectory) -> LearnerState:
+            zero = jnp.zeros((), jnp.int32)
+            state = self._learner.init(jax.random.key(0))._replace(inner_updates=zero, meta_updates=zero)
+            return self._learner.step(state, batch)[0]
+
+        def live(state: LearnerState, batches: list[Trajectory]) -> LearnerState:
+            for batch in batches:
+                state, _ = self._learner.step(state, batch)
+            return state
+
+        state = jax.eval_shape(begin, self._shapes)
+        return count_flops(live, state, [self._shapes] * self.updates) / self.updates
+
+    def seconds(self) -> float:
+        """Of one update, averaged over a window; the first call compiles, too."""
+        if self._state is None:
+            rng = np.random.default_rng(0)
+            batch = jax.tree.map(lambda x: rng.integers(0, 2, x.shape).astype(x.dtype), self._shapes)
+            self._batch = jax.device_put(batch._replace(step_type=np.ones_like(batch.step_type)))
+            state = self._learner.init(jax.random.key(0))
+            self._state, _ = self._learner.step(state, self._batch)
+        jax.block_until_ready(self._state.inner)
+        start = time.perf_counter()
+        for _ in range(self.updates):
+            self._state, _ = self._learner.step(self._state, self._batch)
+        jax.block_until_ready(self._state)
+        return (time.perf_counter() - start) / self.updates
+
+
+def main(words: list[str]) -> int:
+    """Counts, and with --rounds measures, prints a table, writes its figures as JSON. Returns the exit code."""
+    parser = Parser(prog="onelife bench meta", description="cost of an update with its share of the meta-gradient")
+    parser.add_argument("--network", default="impala_shallow", help="torso (default impala_shallow)")
+    parser.add_argument("--streams", type=int, default=32, help="environment streams (default 32)")
+    parser.add_argument("--rounds", type=int, default=0, help="windows timed of every case, in turns (default 0: none)")
+    parser.add_argument("--out", default="bench_meta.json", help="where the figures go (default bench_meta.json)")
+    given = parser.parse_args(words)
+    check_choice("--network", given.network, ("nature", "impala_shallow", "impala_deep"))
+    if given.streams < 1 or given.rounds < 0:
+        parser.error("--streams must be 1 or more, --rounds 0 or more")
+    windows = {name: Window(case, given.network, given.streams) for name, case in CASES.items()}
+    flops = {name: window.flops() for name, window in windows.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in windows}
+    console = Console(stderr=True)
+    for turn in range(-1, given.rounds) if given.rounds else ():  # turn -1 compiles
+        for name, window in windows.items():
+            console.print(f"round {turn + 1} of {given.rounds}: {name}")
+            took = window.seconds()
+            if turn >= 0:
+                seconds[name].append(took)
+    figures = {"network": given.network, "streams": given.streams, "process": describe_process()}
+    Path(given.out).write_text(json.dumps(figures | {"flops": flops, "seconds": seconds}, indent=2) + "\n")
+    Console().print(_table(flops, seconds))
+    return 0
+
+
+def _table(flops: dict[str, float], seconds: dict[str, list[float]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("update", "FLOPs", "of plain", "time of plain: min", "median", "max"):
+        table.add_column(column, no_wrap=column == "update")
+    for name, count in flops.items():
+        ratios = [own / plain for own, plain in zip(seconds[name], seconds[PLAIN], strict=True)]
+        times = [f"{f(ratios):.2f}" for f in (min, statistics.median, max)] if ratios else [""] * 3
+        table.add_row(name, f"{count / 1e9:.2f} G", f"{count / flops[PLAIN]:.3f}", *times)
+    return table

@@ -1,0 +1,69 @@
+"""`onelife bench`: its commands, and the FLOPs that it counts."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from scripts.bench import meta
+from scripts.bench.flops import count_flops
+from scripts.cli import main
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("bench mta", "did you mean meta?"),
+        ("bench rates --rounds 0", "it must be 1 or more"),
+        ("bench --only acting", "is no case"),
+        ("bench meta --network mlp", "--network"),
+        ("bench meta --rounds -1", "--rounds 0 or more"),
+    ],
+)
+def test_bad_input_gets_one_line(capsys, words, said):
+    assert main(words.split()) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1
+
+
+def test_products_are_counted_in_loops_and_not_where_nothing_needs_them():
+    a, b = jnp.ones((3, 4)), jnp.ones((4, 5))
+
+    def looped(a, b):
+        unused = a @ b  # noqa: F841
+        return jax.lax.scan(lambda c, _: (c + jnp.sum(a @ b), None), 0.0, length=7)[0]
+
+    assert count_flops(looped, a, b) == 7 * 2 * 3 * 4 * 5
+    image, kernel = jnp.ones((2, 8, 8, 3)), jnp.ones((4, 4, 3, 6))
+
+    def convolved(x, w):
+        return jax.lax.conv_general_dilated(x, w, (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    forward = 2 * (2 * 3 * 3 * 6) * (4 * 4 * 3)
+    assert count_flops(convolved, image, kernel) == forward
+    assert count_flops(jax.grad(lambda w: jnp.sum(convolved(image, w) ** 2)), kernel) == 2 * forward
+
+
+def test_meta_gradients_cost_no_more_than_their_arithmetic():
+    """In passes through the network; the bounds are docs/performance.md's."""
+    bounds = {
+        "K=1, same batch, kept": 2.62,
+        "K=1, next batch, kept": 2.30,
+        "K=5, next batch, kept": 2.62,
+        "K=5, next batch, rebuilt": 3.10,
+        "K=5, all batches, λ>0, rebuilt": 3.10,
+    }
+    counts = {name: meta.Window(meta.CASES[name], "impala_shallow", 32).flops() for name in (meta.PLAIN, *bounds)}
+    for name, bound in bounds.items():
+        assert 2 < counts[name] / counts[meta.PLAIN] < bound, name
+
+
+def test_the_table_and_its_figures(tmp_path, capsys, monkeypatch):
+    chosen = {name: meta.CASES[name] for name in (meta.PLAIN, "K=1, next batch, kept")}
+    monkeypatch.setattr(meta, "CASES", chosen)
+    out = tmp_path / "figures.json"
+    assert main(["bench", "meta", "--streams", "2", "--rounds", "1", "--out", str(out)]) == 0
+    figures = json.loads(out.read_text())
+    assert set(figures["flops"]) == set(chosen) and all(len(times) == 1 for times in figures["seconds"].values())
+    assert "K=1, next batch, kept" in capsys.readouterr().out
