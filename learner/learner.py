@@ -1,7 +1,7 @@
 """The learner: one batch in, one inner update out; at each window's end one step of η."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,39 +15,10 @@ from learner.inner_update import InnerState, InnerUpdate, nonfinite_leaves, sele
 from learner.mesh import Mesh, NoMesh
 from learner.meta_gradients.linearization import Forward
 from learner.meta_gradients.reverse import Place, ReverseMetaGradient, last_entry
-from learner.meta_gradients.trace import TraceMetaGradient, TraceState
+from learner.meta_gradients.trace import TraceMetaGradient
 from learner.optimizers import make_inner_optimizer, make_meta_optimizer
+from learner.state import LearnerState, MetaState, Skipped
 from learner.window import Correction, RunningMean, TapeEntry, outer_weights
-
-
-class MetaState(NamedTuple):
-    """η and its optimiser."""
-
-    params: MetaParams
-    opt_state: Any
-
-
-class Skipped(NamedTuple):
-    """Counts of updates skipped for a non-finite gradient."""
-
-    inner: Array  # in all
-    inner_run: Array  # in a row, up to now
-    meta: Array
-    meta_run: Array
-
-
-class LearnerState(NamedTuple):
-    """Everything the learner needs to go on. `inner_updates` is also the version of `inner.params`."""
-
-    inner: InnerState
-    meta: MetaState
-    tape: tuple[TapeEntry, ...]  # the open window, 0 to K entries
-    trace: TraceState | None  # with differentiation "trace" only
-    baseline: RunningMean  # of batch returns
-    context: Any  # what the agent's rule knows of the life so far; () for most
-    skipped: Skipped
-    inner_updates: int  # an array inside the graph
-    meta_updates: int
 
 
 class Learner:

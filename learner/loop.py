@@ -10,7 +10,8 @@ import numpy as np
 
 from agents.types import Array, Trajectory, VersionedParams, real_transitions
 from learner.config import CheckpointConfig, LogConfig
-from learner.learner import Learner, LearnerState
+from learner.learner import Learner
+from learner.state import LearnerState
 
 # Always in a log line, null where there is nothing to say yet.
 DIAGNOSTICS = ("norm", "direct_norm", "correction_norm", "cosine", "snr")

@@ -19,8 +19,9 @@ from agents.types import Array, MetaParams, Params, real_transitions
 from configs.experiment import ExperimentConfig
 from configs.tree import ConfigError
 from learner.inner_update import nonfinite_leaves
-from learner.learner import Learner, LearnerState
+from learner.learner import Learner
 from learner.mesh import NoMesh
+from learner.state import LearnerState
 from scripts.train import make_learner
 
 LIVES = "lives"  # the axis of lives, for collectives over them

@@ -17,8 +17,9 @@ from actors.unroll import trajectory_shapes
 from agents.types import Trajectory
 from configs.presets import preset
 from configs.tree import check_choice, override
-from learner.learner import Learner, LearnerState
+from learner.learner import Learner
 from learner.mesh import NoMesh
+from learner.state import LearnerState
 from scripts.bench.flops import count_flops
 from scripts.parse import Parser
 from scripts.run_dir import describe_process
