@@ -61,9 +61,9 @@ class MetaGradientConfig:
     """Sampling correction: decay of its baseline, the running mean of returns, fixed before each batch is acted."""
     linearization: Literal["auto", "keep", "rebuild"] = "auto"
     """reverse: keep what the sweep needs of each update (fastest, memory grows with K), or rebuild it (flat memory)."""
-    diagnostics: int = 10
+    diagnostics: int = 1
     """Where λ > 0: tell the direct and the correction part apart every so many windows, to log norms and cosine (it
-    nearly doubles that window's sweep); 0 for never."""
+    nearly doubles the sweep of such a window); 0 for never."""
 
 
 @dataclasses.dataclass(frozen=True)

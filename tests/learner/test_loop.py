@@ -116,7 +116,7 @@ def test_life_ends_at_its_last_step_and_each_line_says_all(learner):
     assert all(np.isfinite(life.lines[-1][f"meta_grad/{name}"]) for name in ("norm", "cosine", "snr"))
     ((step, content, blocking),) = life.saved
     assert step == updates and blocking and content["progress"] == outcome.progress
-    assert content["learner"] is outcome.state and content["pool"] is not None
+    assert content["learner"].inner is outcome.state.inner and content["pool"] is not None
 
 
 def test_request_to_stop_ends_the_life_and_saves_it(learner):
