@@ -1,6 +1,7 @@
 """The training loop: get a batch, update, publish, log, save. Takes any actor pool by its protocol."""
 
 import math
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -116,7 +117,13 @@ class Loop:
         finally:
             for text in self._pool.events():
                 self._event(text)
-            self._save_all(state, progress, self._pool_state(state, pool_agrees, LAST_STATE_SECONDS), last=True)
+            failure = sys.exc_info()[1]
+            try:
+                self._save_all(state, progress, self._pool_state(state, pool_agrees, LAST_STATE_SECONDS), last=True)
+            except TrainingStopped as unsaved:
+                if failure is None:
+                    raise
+                self._event(str(unsaved))  # what ended the life is the news
         return Outcome(state, progress, finished=progress.agent_steps >= self._total_steps)
 
     def _next_batch(self) -> Trajectory | None:

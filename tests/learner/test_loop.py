@@ -198,3 +198,16 @@ def test_life_that_cannot_be_saved_does_not_pass_for_finished(learner):
     life.disk_works = False
     with pytest.raises(TrainingStopped, match="could not be saved"):
         life.run()
+
+
+def test_what_ended_the_life_is_told_even_where_it_cannot_be_saved(learner):
+    life = Life(learner, total_steps=10**9)
+    life.disk_works = False
+
+    def fail():
+        raise TrainingStopped("the first mishap")
+
+    life.on_line = fail
+    with pytest.raises(TrainingStopped, match="the first mishap"):
+        life.run()
+    assert any("could not be saved" in text for text in life.events)
