@@ -264,7 +264,7 @@ def keeps_linearizations(config: ExperimentConfig, spec: Any) -> tuple[bool, str
     size, free = size / jax.local_device_count(), free_bytes()
     keep = own.linearization == "keep" or (own.linearization == "auto" and size < KEPT_SHARE * free)
     what = "keeps" if keep else "rebuilds"
-    return keep, f"the sweep {what} linearisations: a window's take {size / 1e9:.2f} GB of {free / 1e9:.1f} GB free"
+    return keep, f"the sweep {what} linearisations: {size / 1e9:.2f} GB a window, {free / 1e9:.1f} GB are free"
 
 
 def make_actor_from(config: ExperimentConfig) -> functools.partial:
