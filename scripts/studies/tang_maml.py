@@ -199,7 +199,7 @@ def setting(scale: str) -> str:
     return (
         f"{TASKS[scale]} random MDPs of 5 states and 3 actions, episodes of 5 steps, γ = 0.8; one update of rate"
         f" {RATE:g} from N episodes, no critic; {SAMPLES[scale]:,} estimates at the uniform policy for each MDP, with"
-        " exact outer gradients (M infinite), all arms from the same samples. SF: λ = 1; LSF: DiCE without a correction,"
+        " exact outer gradients (M infinite), all arms from the same samples. SF: λ = 1; LSF: DiCE, no correction,"
         " whose rewards meet the scores of earlier actions only. Slopes and intervals are over MDPs. Algorithm 1: the"
         f" first MDP, B = {BATCH}, {ITERATIONS[scale]} iterations of SGD with rate {META_RATE:g}; intervals over seeds."
     )
