@@ -16,7 +16,7 @@ from scripts.studies.tabular import EXACT, Exact, Tabular, tabular
 from scripts.studies.tabular_sweep import bias_slope, compare, estimates, slopes, table
 
 SIZES = {"smoke": (4, 16), "small": (4, 8, 16, 32, 64, 128), "paper": (4, 8, 16, 32, 64, 128, 256, 512)}
-SAMPLES = {"smoke": 100, "small": 4_000, "paper": 40_000}
+SAMPLES = {"smoke": 100, "small": 2_000, "paper": 40_000}
 TASKS = {"smoke": 2, "small": 10, "paper": 10}
 TRAINED = {"smoke": (4,), "small": (4, 16, 64), "paper": (4, 16, 64, 256)}
 ITERATIONS = {"smoke": 4, "small": 300, "paper": 2_000}
