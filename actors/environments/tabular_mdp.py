@@ -60,8 +60,12 @@ class TabularMDP:
     def reset(self, key: Array, task_key: Array | None = None) -> tuple[TabularState, dm_env.TimeStep]:
         """key [2] uint32 -> (state, FIRST)."""
         task_key = jax.random.PRNGKey(self.task) if task_key is None else task_key
+        return self.start(key, self.sample_task(task_key))
+
+    def start(self, key: Array, task: MDP) -> tuple[TabularState, dm_env.TimeStep]:
+        """`reset` with a task of one's own."""
         zero = jnp.int32(0)
-        state = TabularState(key, self.sample_task(task_key), zero, zero, jnp.bool_(False))
+        state = TabularState(key, task, zero, zero, jnp.bool_(False))
         return state, self._time_step(state, FIRST, 0.0)
 
     def step(self, state: TabularState, action: Array) -> tuple[TabularState, dm_env.TimeStep]:

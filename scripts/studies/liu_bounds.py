@@ -12,13 +12,14 @@ from configs.tree import override
 from scripts.figure import panels
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
 from scripts.studies.statistics import is_above
-from scripts.studies.tabular import EXACT, Exact, Tabular, tabular
+from scripts.studies.tabular import EXACT, Exact, tabular
 from scripts.studies.tabular_exact import values
 from scripts.studies.tabular_sweep import (
     STREAMS_AT_ONCE,
     bias_slope,
     by_task,
     compare,
+    compiled,
     estimates,
     present,
     slopes,
@@ -29,8 +30,9 @@ SAMPLES = {"smoke": (4, 16), "small": (4, 16, 64, 256), "paper": (2, 4, 8, 16, 3
 STEPS = {"smoke": (1, 2), "small": (1, 2, 4, 6), "paper": (1, 2, 3, 4, 5, 6)}
 RATES = {"smoke": (1.0, 3.0), "small": (0.3, 1.0, 3.0, 6.0), "paper": (0.3, 1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0)}
 TASKS = {"smoke": 2, "small": 10, "paper": 10}
-REPEATS = {"smoke": 8, "small": 200, "paper": 1_000}
-RATE, FIXED_STEPS, FIXED_SAMPLES = 3.0, 2, 32
+REPEATS = {"smoke": 4, "small": 200, "paper": 1_000}
+RATE, FIXED_STEPS = 3.0, 2
+FIXED_SAMPLES = {"smoke": 16, "small": 32, "paper": 32}
 LONG = 60  # steps of an episode whose end γ^60 makes worthless, for expectations
 HESSIANS = {"plain": "plain", "plain, no baseline": "plain", "LVC": "lvc"}
 
@@ -60,7 +62,7 @@ def _cells(scale: str, seeds: int) -> list[Cell]:
     found = [Cell(f"|τ| = {n}", Sampled(n, FIXED_STEPS, (RATE,), tasks, repeats)) for n in SAMPLES[scale]]
     # The longest window is also the one of the learning rates.
     found += [
-        Cell(f"K = {k}", Sampled(FIXED_SAMPLES, k, RATES[scale] if k == steps[-1] else (RATE,), tasks, repeats))
+        Cell(f"K = {k}", Sampled(FIXED_SAMPLES[scale], k, RATES[scale] if k == steps[-1] else (RATE,), tasks, repeats))
         for k in steps
     ]
     return found + [
@@ -82,11 +84,11 @@ def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
             "environment.mdp_horizon": LONG,
         }
         noise = None if "no baseline" in point.hessian else 0.0
-        estimator = Tabular(override(tabular("lirpg"), settings), critic_noise=noise, expected=True)
+        estimator = compiled(override(tabular("lirpg"), settings), critic_noise=noise, expected=True)
         letters, repeats, chunk = "ele", 1, 1
     else:
         settings = {"window": point.steps, "streams": point.samples}
-        estimator = Tabular(override(tabular("maml"), settings))
+        estimator = compiled(override(tabular("maml"), settings), critic_noise=1.0)
         letters, repeats = "lee", point.repeats
         chunk = max(1, min(repeats, STREAMS_AT_ONCE // point.samples))
     rows = []
@@ -260,9 +262,9 @@ def setting(scale: str) -> str:
     return (
         f"{TASKS[scale]} random MDPs as in liu_maml. Compositional bias: MAML, updates from samples, Hessian and outer"
         f" gradient exact; {REPEATS[scale]} estimates for each; |τ| swept at K = {FIXED_STEPS}, K and the learning rate"
-        f" at |τ| = {FIXED_SAMPLES}, rate {RATE:g} otherwise. Hessian bias: LIRPG, updates and outer gradient exact,"
-        " the Jacobians those of each surrogate in expectation (`tabular_exact`), so that nothing is sampled; the"
-        " baseline is the true value. Slopes are fitted MDP by MDP; intervals are over MDPs."
+        f" at |τ| = {FIXED_SAMPLES[scale]}, rate {RATE:g} otherwise. Hessian bias: LIRPG, updates and outer gradient"
+        " exact, the Jacobians those of each surrogate in expectation (`tabular_exact`), so that nothing is sampled;"
+        " the baseline is the true value. Slopes are fitted MDP by MDP; intervals are over MDPs."
     )
 
 

@@ -18,7 +18,9 @@ STEPS = {"smoke": (2,), "small": (1, 2, 4, 6), "paper": (1, 2, 3, 4, 5, 6)}
 RATES = {"smoke": (1.0, 13.0), "small": (1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0), "paper": tuple(map(float, range(1, 14)))}
 TASKS = {"smoke": 2, "small": 10, "paper": 10}
 REPEATS = {"smoke": 4, "small": 20, "paper": 20}
-RATE, MANY_STEPS, FIXED_SAMPLES = 10.0, 5, 32
+RATE = 10.0
+MANY_STEPS = {"smoke": 2, "small": 5, "paper": 5}
+FIXED_SAMPLES = {"smoke": 16, "small": 32, "paper": 32}
 OF_HESSIAN = tuple(letters for letters in LETTERS if letters[1] == "l")
 SINGLE = ("lee", "ele", "eel")  # one estimate from samples, the others exact
 EACH = (*SINGLE, "lll")
@@ -37,10 +39,10 @@ def _cells(scale: str, seeds: int) -> list[Cell]:
         for surrogate in surrogates
     }
     points |= {
-        f"{steps} steps": Point("maml", "plain", FIXED_SAMPLES, steps, (RATE,), EACH, **size) for steps in STEPS[scale]
+        f"{steps} steps": Point("maml", "plain", FIXED_SAMPLES[scale], steps, (RATE,), EACH, **size)
+        for steps in STEPS[scale]
     }
-    steps = STEPS[scale][-1] if scale == "smoke" else MANY_STEPS
-    points["rates"] = Point("maml", "plain", FIXED_SAMPLES, steps, RATES[scale], EACH, **size)
+    points["rates"] = Point("maml", "plain", FIXED_SAMPLES[scale], MANY_STEPS[scale], RATES[scale], EACH, **size)
     return tabular_sweep.cells(points)
 
 
@@ -124,7 +126,7 @@ def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
     return [
         Figure("samples.png", "Mean over MDPs with its 95 % interval. Letters: inner updates, Hessian, outer gradient;"
                " l from samples, e exact"),
-        Figure("steps.png", f"Plain, {FIXED_SAMPLES} episodes in a batch"),
+        Figure("steps.png", f"Plain, {by_rate[0]['samples']:.0f} episodes in a batch"),
     ]  # fmt: skip
 
 
@@ -132,7 +134,8 @@ def setting(scale: str) -> str:
     return (
         f"{TASKS[scale]} random MDPs of 20 states and 5 actions, γ = 0.8, episodes of 20 steps, uniform policy at the"
         f" start; {REPEATS[scale]} estimates for each; η = θ⁰. Learning rate {RATE:g} and one update where nothing else"
-        f" is said; the learning rates are swept at K = {STEPS[scale][-1] if scale == 'smoke' else MANY_STEPS}."
+        f" is said; K and the learning rates are swept with {FIXED_SAMPLES[scale]} episodes, the rates at"
+        f" K = {MANY_STEPS[scale]}."
         " Updates, Hessian and outer gradient each have samples of their own. Values in the losses are the true ones"
         " with normal noise (a twentieth of their norm in each state), 0 for DiCE. Intervals and paired differences are"
         " over the MDPs."

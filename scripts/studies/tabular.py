@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 
 from actors.environments.make import make_jax_environment
 from actors.environments.tabular_mdp import MDP
-from actors.unroll import start_in_graph, unroll_in_graph
+from actors.unroll import unroll_in_graph
 from agents.actor_critic import OUTER_CRITIC
 from agents.config import InnerLossConfig, IntrinsicConfig, NetworkConfig, OuterLossConfig
 from agents.lirpg import intrinsic_reward
@@ -124,25 +124,29 @@ class Tabular:
         self._correction = Correction(coefficient, config.correction_discount, False, (0,))
         self.many = jax.jit(self._many)
 
-    def _many(self, tasks: Array, keys: Array, exact: Exact, rate: Array) -> Estimate:
-        """Estimates [tasks, keys, ...]: `estimate` for each key of a task and each key of samples."""
+    def tasks(self, count: int) -> MDP:
+        """The first `count` MDPs of the family, [count, ...]."""
+        keys = jnp.stack([jax.random.PRNGKey(task) for task in range(count)])
+        return jax.jit(jax.vmap(self._environment.sample_task))(keys)
 
-        def of_task(task: Array) -> Estimate:
-            return jax.vmap(lambda key: self.estimate(task, key, exact, rate))(keys)
+    def _many(self, mdps: MDP, keys: Array, exact: Exact, rate: Array) -> Estimate:
+        """Estimates [MDPs, keys, ...]: `estimate` for each MDP and each key of samples."""
 
-        return jax.lax.map(of_task, tasks)
+        def of_task(mdp: MDP) -> Estimate:
+            return jax.vmap(lambda key: self.estimate(mdp, key, exact, rate))(keys)
 
-    def estimate(self, task: Array, key: Array, exact: Exact, rate: Array) -> Estimate:
+        return jax.lax.map(of_task, mdps)
+
+    def estimate(self, mdp: MDP, key: Array, exact: Exact, rate: Array) -> Estimate:
         """One meta-gradient, at η as the agent begins with.
 
         Args:
-          task: [2] uint32, the key of the MDP.
+          mdp: the task.
           key: of everything that is sampled.
           exact: which estimates are not from samples.
           rate: learning rate of θ, in units of the gradient of the return.
         """
         config, agent = self._config, self._agent
-        mdp = self._environment.sample_task(task)
         meta = agent.init_meta(key)
         params = meta["params"] if agent.starts_from_meta else agent.init(key)
         critic_key, key = jax.random.split(key)
@@ -159,13 +163,13 @@ class Tabular:
         if config.meta_gradient.baseline == "running_mean":
             baseline = self._value(mdp, params["policy"]["w"]) / config.unroll
         for j in range(config.window):
-            data, other = (self._draw(state.params, task, jax.random.fold_in(key, 2 * j + i), j) for i in range(2))
+            data, other = (self._draw(state.params, mdp, jax.random.fold_in(key, 2 * j + i), j) for i in range(2))
             count = jnp.asarray(j, jnp.int32)
             new, grads, _ = updated(meta, state, data, count)
             used = other if self._independent else data
             tape.append(TapeEntry(state, grads, None, used, count, true, agent.stream_return(used), baseline))
             state = new
-        data = self._draw(state.params, task, jax.random.fold_in(key, 2 * config.window), config.window)
+        data = self._draw(state.params, mdp, jax.random.fold_in(key, 2 * config.window), config.window)
         behind = differentiated.agent.unroll(state.params, data)
         value = -differentiated.agent.outer_loss(behind, data, None)[0]
         returns = jnp.where(exact.outer, value, agent.stream_return(data))
@@ -175,12 +179,13 @@ class Tabular:
         gradient = found.gradient["params"]["policy"] if agent.starts_from_meta else found.gradient
         return Estimate(-config.unroll * ravel_pytree(gradient)[0], state.params["policy"]["w"])
 
-    def _draw(self, params: Any, task: Array, key: Array, version: int) -> Trajectory:
+    def _draw(self, params: Any, mdp: MDP, key: Array, version: int) -> Trajectory:
         """New episodes from state 0, acted by `params`."""
         config = self._config
         streams_key, action_key = jax.random.split(key)
         streams = jax.random.bits(streams_key, (config.streams, 2), jnp.uint32)
-        start = start_in_graph(self._agent, self._environment, streams, task)
+        started = jax.vmap(lambda key: self._environment.start(key, mdp))(streams)
+        start = (*started, self._agent.initial_state(config.streams))
         return unroll_in_graph(
             self._agent, self._environment, config.unroll, params, jnp.asarray(version), start, action_key
         )[0]

@@ -1,5 +1,6 @@
 """Sweeps of meta-gradients on random MDPs: how each estimate compares with the exact one, MDP by MDP."""
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ from scripts.studies.tabular import EXACT, Exact, Tabular, tabular
 
 LETTERS = ("lee", "ele", "eel", "lle", "lel", "ell", "lll")  # inner, Hessian, outer: l learned from samples, e exact
 STREAMS_AT_ONCE = 8_192  # episodes side by side
+
+compiled = functools.cache(Tabular)  # equal estimators are compiled once
 
 
 class Point(NamedTuple):
@@ -42,7 +45,7 @@ def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
     # The DiCE of Liu et al. has no critic.
     noise = None if point.surrogate == "dice" else 1.0
     tell(f"{cell.name}: compiling", 0.0)
-    estimator = Tabular(override(tabular(point.agent), settings), critic_noise=noise)
+    estimator = compiled(override(tabular(point.agent), settings), critic_noise=noise)
     rows, chunk = [], max(1, min(point.repeats, STREAMS_AT_ONCE // point.samples))
     for index, rate in enumerate(point.rates):
         exact = estimates(estimator, point.tasks, 1, EXACT, rate, chunk)
@@ -70,11 +73,10 @@ def estimates(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Meta-gradients [tasks, repeats, d] and policies behind the updates [tasks, repeats, S · A]; `chunk` of them at
     once, for any number of repeats, so that one program does them all."""
-    keys = jnp.stack([jax.random.PRNGKey(task) for task in range(tasks)])
-    parts = []
+    mdps, parts = estimator.tasks(tasks), []
     for first in range(0, repeats, chunk):
         seeds = jnp.arange(first, first + chunk)
-        found = estimator.many(keys, jax.vmap(jax.random.key)(seeds), exact, jnp.float32(rate))
+        found = estimator.many(mdps, jax.vmap(jax.random.key)(seeds), exact, jnp.float32(rate))
         parts.append(jax.tree.map(np.asarray, found))
     gradient, policy = (np.concatenate(leaves, axis=1)[:, :repeats] for leaves in zip(*parts, strict=True))
     return gradient.astype(np.float64), policy.reshape(*policy.shape[:2], -1).astype(np.float64)
