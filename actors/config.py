@@ -22,8 +22,16 @@ class EnvironmentConfig:
     """bandit: how many arms."""
     noise: float = 2.0
     """bandit: standard deviation of a pull's reward."""
+    mdp_states: int = 20
+    """tabular_mdp: how many states (Liu et al. 2022: 20)."""
+    mdp_actions: int = 5
+    """tabular_mdp: how many actions (Liu et al. 2022: 5)."""
+    mdp_concentration: float = 0.001
+    """tabular_mdp: concentration of the Dirichlet that transitions are drawn from; near 0 they are nearly certain."""
+    mdp_horizon: int = 20
+    """tabular_mdp: steps after which an episode is truncated; an unroll of one more holds one whole episode."""
     task: int = 0
-    """grid, bandit: which of its tasks (where objects lie, what they or the arms pay); every number is another one."""
+    """grid, bandit, tabular_mdp: which of its tasks (what leads where, and what pays); every number is another one."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,7 +51,7 @@ def actor_critic(
     network = make_network(settings.network, spec, widths)
     fixed = {name: getattr(inner, name) for name in HYPERPARAMETERS}
     outer_fixed = losses.outer_hyperparameters(outer)
-    clips = {"rho_clip": inner.rho_clip, "reward_clip": inner.reward_clip}
+    clips = {name: getattr(inner, name) for name in ("rho_clip", "reward_clip", "discount_states")}
     written = {"surrogate": inner.surrogate, "surrogate_decay": inner.surrogate_decay}
 
     def outer_critic(output: NetworkOutput) -> NetworkOutput:

@@ -9,8 +9,9 @@ HYPERPARAMETERS: tuple[str, ...] = get_args(Hyperparameter)  # of the actor-crit
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig:
-    torso: Literal["mlp", "nature", "impala_shallow", "impala_deep"] = "impala_shallow"
-    """Torso: mlp; nature (DQN's CNN); impala_shallow and impala_deep (IMPALA, Figure 3)."""
+    torso: Literal["mlp", "table", "nature", "impala_shallow", "impala_deep"] = "impala_shallow"
+    """Torso: mlp; table (heads are tables of one-hot observations, 0 at birth); nature (DQN's CNN); impala_shallow and
+    impala_deep (IMPALA, Figure 3)."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers of the mlp torso; no effect on the others. May be empty (a linear agent)."""
     lstm: int = 0
@@ -43,6 +44,9 @@ class InnerLossConfig:
     """How the policy gradient is written down, which decides its second derivatives (see docs/meta_gradients.md)."""
     surrogate_decay: float = 1.0
     """loaded_dice: decay of the dependence on the episode's earlier actions, in [0, 1]; 0 is lvc."""
+    discount_states: bool = False
+    """Weigh policy gradients, inner and outer, by γ^t since the episode began: the true gradient of the discounted
+    return, as dice always is."""
     auxiliary_heads: int = 0
     """Auxiliary policy and value heads, each with self-tuned parameters of its own: stacx only (STACX has 2)."""
 

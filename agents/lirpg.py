@@ -19,11 +19,15 @@ ALSO_TUNED = "r_in(s, a)"
 
 def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
     """η: the parameters of r_in (with those of `self_tuned.parameters`, where given)."""
+    return actor_critic(spec, settings, SELF_TUNED, learned_reward=intrinsic_reward(spec, settings))
+
+
+def intrinsic_reward(spec: EnvironmentSpec, settings: AgentSettings) -> LearnedReward:
+    """β r_in(s, a), with the raw meta-parameters "intrinsic_reward"."""
     init, unroll = make_function(settings.network, spec, spec.num_actions)
 
     def reward(meta: MetaParams, trajectory: Trajectory) -> Array:
         of_actions = jnp.tanh(unroll(meta["intrinsic_reward"], trajectory)[:-1])
         return settings.intrinsic.weight * of_action(of_actions, trajectory.action)
 
-    learned = LearnedReward(lambda key: {"intrinsic_reward": init(key)}, reward)
-    return actor_critic(spec, settings, SELF_TUNED, learned_reward=learned)
+    return LearnedReward(lambda key: {"intrinsic_reward": init(key)}, reward)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from agents.config import HYPERPARAMETERS, InnerLossConfig, OuterLossConfig
 from agents.returns import leaky_vtrace
-from agents.surrogates import policy_surrogate
+from agents.surrogates import discount_since_start, policy_surrogate
 from agents.types import Array, NetworkOutput, Trajectory, real_transitions
 
 
@@ -51,6 +51,7 @@ def actor_critic_loss(
     extra_reward: Array = 0.0,
     surrogate: str = "plain",
     surrogate_decay: float = 1.0,
+    discount_states: bool = False,
 ) -> tuple[Array, dict[str, Array]]:
     """The loss of IMPALA and STAC (Zahavy et al. 2020, Eq. 3): g_p L_policy + g_v L_value - g_e H.
 
@@ -64,7 +65,7 @@ def actor_critic_loss(
       rho_clip: ρ-bar of V-trace.
       reward_clip: rewards are clipped to [-x, x]; 0 for not.
       extra_reward: [T, B] added to the clipped rewards; differentiable through the targets.
-      surrogate, surrogate_decay: how the policy gradient is written down (see `agents.surrogates`).
+      surrogate, surrogate_decay, discount_states: how the policy gradient is written down (see `agents.surrogates`).
 
     Returns:
       [B] the loss of each stream, a mean over its T transitions (reset transitions count as zero), and the parts.
@@ -99,6 +100,7 @@ def actor_critic_loss(
         discount,
         trajectory,
         decay=surrogate_decay,
+        discount_states=discount_states,
     )
     critic = 0.5 * jnp.square(targets.value - value[:-1]) * mask
     entropy = -jnp.sum(jnp.exp(log_policy) * log_policy, axis=-1) * mask
@@ -141,7 +143,10 @@ def kl_to_anchor(output: NetworkOutput, anchor_logits: Array, trajectory: Trajec
 
 def stream_return(trajectory: Trajectory, inner: InnerLossConfig, outer: OuterLossConfig) -> Array:
     """[B]: what the actor-critic outer loss stands for: its policy part is minus the gradient of the mean reward a
-    step, in the loss's own units. The sampling correction must weigh scores in the same ones.
+    step, in the loss's own units. The sampling correction must weigh scores in the same ones. Rewards are discounted
+    where the loss discounts states.
     """
     reward = clip_reward(trajectory.reward, inner.reward_clip) * real_transitions(trajectory.step_type)
+    if inner.discount_states:
+        reward *= discount_since_start(outer.gamma * trajectory.discount, trajectory.step_type)
     return outer.policy_weight * reduction_scale(trajectory, inner.reduction) * jnp.mean(reward, axis=0)

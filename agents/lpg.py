@@ -28,7 +28,7 @@ def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
     inner, outer, config = settings.inner, settings.outer, settings.lpg
     network = make_network(settings.network, spec, {"prediction": config.predictions})
     outer_fixed = losses.outer_hyperparameters(outer)
-    clips = {"rho_clip": inner.rho_clip, "reward_clip": inner.reward_clip}
+    clips = {name: getattr(inner, name) for name in ("rho_clip", "reward_clip", "discount_states")}
 
     rule = rule_network(4, config.predictions, config.hidden, config.embedding)
     frozen = load_rule(config.rule, rule_shapes(config)) if config.rule else None

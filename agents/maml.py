@@ -2,8 +2,8 @@
 
 A life is one window: K inner updates from θ⁰ = η, scored by the outer loss behind them; then the next life begins.
 λ = 0 is MAML as it is mostly coded; λ = 1 adds E-MAML's score of the batches in between, exactly (its authors divide it
-by the number of samples); λ = 0 with the surrogates LVC and DiCE is ProMP's and DiCE's. It takes many lives: see
-scripts/lives.py.
+by the number of samples: `meta_gradient.score_reduction` mean); λ = 0 with the surrogates LVC and DiCE is ProMP's and
+DiCE's. It takes many lives: see scripts/lives.py.
 """
 
 from agents.actor_critic import actor_critic

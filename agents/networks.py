@@ -60,9 +60,9 @@ def make_network(config: NetworkConfig, spec: EnvironmentSpec, heads: Mapping[st
             features = features.reshape((*time_batch, -1))
             features, core_state = _LSTM(config.lstm)(features, step_type, core_state)
             features = features.reshape((-1, config.lstm))
-        logits = hk.Linear(spec.num_actions, name="policy")(features)
-        value = hk.Linear(1, name="value")(features)
-        further = {name: hk.Linear(width, name=name)(features) for name, width in (heads or {}).items()}
+        logits = _head(config, spec.num_actions, "policy")(features)
+        value = _head(config, 1, "value")(features)
+        further = {name: _head(config, width, name)(features) for name, width in (heads or {}).items()}
         logits, features, further = jax.tree.map(lambda x: x.reshape((*time_batch, -1)), (logits, features, further))
         return NetworkOutput(logits, value.reshape(time_batch), features, further or ()), core_state
 
@@ -100,7 +100,7 @@ def make_function(
 
     def forward(dtype: np.dtype, observation: Array) -> Array:
         flat = observation.reshape((-1, *spec.observation_shape))
-        x = hk.Linear(width, name="out")(_torso(config, flat, dtype))
+        x = _head(config, width, "out")(_torso(config, flat, dtype))
         return x.reshape((*observation.shape[: -len(spec.observation_shape)], width))
 
     function = hk.without_apply_rng(hk.transform(forward))
@@ -131,7 +131,7 @@ def check_network(config: NetworkConfig, spec: EnvironmentSpec) -> None:
         raise ValueError(f"network.lstm is {config.lstm}; it must be 0 (no LSTM) or its width")
     if any(width < 1 for width in config.hidden):
         raise ValueError(f"network.hidden is {config.hidden}; widths must be at least 1")
-    if config.torso == "mlp":
+    if config.torso in ("mlp", "table"):
         return
     shape = tuple(spec.observation_shape)
     smallest = _smallest_image(config.torso)
@@ -146,8 +146,9 @@ def num_features(config: NetworkConfig, spec: EnvironmentSpec) -> int:
     """F: how many features the heads read."""
     if config.lstm:
         return config.lstm
-    if config.torso == "mlp":
-        return config.hidden[-1] if config.hidden else math.prod(spec.observation_shape)
+    if config.torso in ("mlp", "table"):
+        widths = config.hidden if config.torso == "mlp" else ()
+        return widths[-1] if widths else math.prod(spec.observation_shape)
     return _PLAIN_CNNS[config.torso][1] if config.torso in _PLAIN_CNNS else _DEEP_WIDTH
 
 
@@ -159,12 +160,19 @@ def _smallest_image(torso: str) -> int:
     return side
 
 
+def _head(config: NetworkConfig, width: int, name: str) -> hk.Linear:
+    """A linear layer on the features; on one-hot observations themselves a table of zeros."""
+    if config.torso == "table":
+        return hk.Linear(width, with_bias=False, w_init=jnp.zeros, name=name)
+    return hk.Linear(width, name=name)
+
+
 def _torso(config: NetworkConfig, observation: Array, dtype: np.dtype) -> Array:
     """[N, ...] observations -> [N, features]."""
     scale = 1 / 255 if observation.dtype == jnp.uint8 else 1.0
-    if config.torso == "mlp":
+    if config.torso in ("mlp", "table"):
         x = observation.reshape((observation.shape[0], -1)).astype(dtype) * scale
-        return hk.nets.MLP(config.hidden, activate_final=True, name="mlp")(x)
+        return x if config.torso == "table" else hk.nets.MLP(config.hidden, activate_final=True, name="mlp")(x)
     x = jnp.moveaxis(observation, 1, -1)
     if config.torso == "impala_deep":
         x, width = _residual_cnn(x, scale, dtype), _DEEP_WIDTH

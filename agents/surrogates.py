@@ -28,6 +28,7 @@ def policy_surrogate(
     trajectory: Trajectory,
     *,
     decay: float,
+    discount_states: bool,
 ) -> Array:
     """[T, B] what the policy maximises, transition by transition; 0 on reset transitions.
 
@@ -44,6 +45,8 @@ def policy_surrogate(
       value: [T+1, B] constant in θ; reward, discount: [T, B], γ included; read by "dice".
       trajectory: where episodes end.
       decay: of "loaded_dice".
+      discount_states: weigh each transition by γ^t, as "dice" does anyway: without it the policy gradient takes states
+        as they come, and is no function's gradient where γ < 1 (Nota and Thomas 2020).
     """
     real = real_transitions(trajectory.step_type)
     log_prob = jnp.where(real, log_prob, 0.0)
@@ -58,11 +61,12 @@ def policy_surrogate(
         surrogate = advantage * (box(until) - box(until - log_prob))
     else:
         until = _since_start(log_prob, trajectory.step_type, 1.0)
-        weight = _discount_since_start(discount, trajectory.step_type)
         # Where the segment or a truncated episode ends, what is to come is the value of its last observation.
         ends = (jnp.arange(len(log_prob)) == len(log_prob) - 1)[:, None] | (trajectory.step_type[1:] == LAST)
         total = reward + jnp.where(ends, discount * value[1:], 0.0)
-        surrogate = weight * (total * box(until) + value[:-1] * (1.0 - box(log_prob)))
+        surrogate = total * box(until) + value[:-1] * (1.0 - box(log_prob))
+    if discount_states or name == "dice":
+        surrogate *= discount_since_start(discount, trajectory.step_type)
     return jnp.where(real, surrogate, 0.0)
 
 
@@ -80,7 +84,7 @@ def _since_start(x: Array, step_type: Array, decay: float) -> Array:
     return jnp.einsum("tu,tub,ub->tb", weight, _same_episode(step_type).astype(x.dtype), x)
 
 
-def _discount_since_start(discount: Array, step_type: Array) -> Array:
+def discount_since_start(discount: Array, step_type: Array) -> Array:
     """[T, B] product of the discounts of the episode's transitions before t (within the segment)."""
     before = jnp.concatenate([jnp.ones_like(discount[:1]), discount[:-1]])
     before = jnp.where(step_type[:-1] == FIRST, 1.0, before)

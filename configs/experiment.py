@@ -36,7 +36,8 @@ class ExperimentConfig:
     frames: int = 200_000_000
     """Stop after this many emulator frames (4 an agent step on Atari, 1 elsewhere)."""
     game: str = "atari:pong"
-    """atari:NAME or NAME (snake or camel case; every game EnvPool ships), catch, two_colors, grid, bandit."""
+    """atari:NAME or NAME (snake or camel case; every game EnvPool ships), catch, two_colors, grid, bandit,
+    tabular_mdp."""
     agent: str = "stac"
     """What is self-tuned, and by what loss: see docs/agents.md (maml and bandit are for studies)."""
     runtime: Literal["collapsed", "ray"] = "collapsed"

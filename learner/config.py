@@ -55,6 +55,9 @@ class MetaGradientConfig:
     """trace: decay μ in [0, 1] of the old sensitivity; 1 is exact, 0 keeps the last update only."""
     score_returns: Literal["all", "others"] = "all"
     """Sampling correction: each stream's score is weighted by the mean return of all streams, or of the other ones."""
+    score_reduction: Literal["sum", "mean"] = "sum"
+    """Sampling correction: a batch's score is a sum over its N streams (No DICE: λ = 1 is unbiased) or a mean (E-MAML's
+    1/N: λ = N is)."""
     baseline: Literal["running_mean", "none"] = "running_mean"
     """Sampling correction: what is taken off later returns; both leave it unbiased (running_mean with less noise)."""
     baseline_decay: float = 0.99

@@ -63,6 +63,8 @@ class Learner:
         self._meta_optimizer = make_meta_optimizer(meta_optimizer)
         self._self_tuned = bool(jax.tree.leaves(jax.eval_shape(agent.init_meta, jax.random.key(0))))
         self._weights = outer_weights(meta_gradient.objective, window)
+        if meta_gradient.score_reduction == "mean":
+            correction /= streams
         correction_ = Correction(correction, correction_discount, meta_gradient.score_returns == "others", lags)
         self._trace = self._reverse = None
         if self._self_tuned and meta_gradient.differentiation == "trace":

@@ -18,6 +18,10 @@ from scripts.studies.base import PAGE, SCALES, Study, run_study
 STUDIES = (
     "nodice_fig5",
     "tang_variance",
+    "tang_maml",
+    "liu_maml",
+    "liu_lirpg",
+    "liu_bounds",
     "lifetime_correction",
     "bmg_two_colors",
     "self_tuning",

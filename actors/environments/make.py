@@ -10,7 +10,7 @@ from actors.environments.base import Environment, JaxEnvironment
 from actors.environments.names import match_name
 from agents.types import EnvironmentSpec
 
-JAX_GAMES = ("catch", "two_colors", "grid", "bandit")
+JAX_GAMES = ("catch", "two_colors", "grid", "bandit", "tabular_mdp")
 
 MAX_STREAMS = 2**12
 MAX_ACTORS = 2**10
@@ -76,6 +76,12 @@ def make_jax_environment(game: str, config: EnvironmentConfig) -> JaxEnvironment
             from actors.environments.bandit import Bandit
 
             return Bandit(config.arms, config.noise, config.task)
+        case "tabular_mdp":
+            from actors.environments.tabular_mdp import TabularMDP
+
+            return TabularMDP(
+                config.mdp_states, config.mdp_actions, config.mdp_concentration, config.mdp_horizon, config.task
+            )
     return None
 
 

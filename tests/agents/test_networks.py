@@ -24,6 +24,23 @@ def _bytes(shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).integers(0, 256, shape, np.uint8))
 
 
+def test_table_looks_up_what_it_holds_and_starts_at_zero():
+    network = make_network(NetworkConfig("table"), _spec((4,), np.float32), {"further": 2})
+    params = network.init(jax.random.key(0))
+    assert {name: {k: v.shape for k, v in head.items()} for name, head in params.items()} == {
+        "policy": {"w": (4, 3)},
+        "value": {"w": (4, 1)},
+        "further": {"w": (4, 2)},
+    }
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(params))
+    params = jax.tree.map(lambda x: x + jnp.arange(x.size, dtype=x.dtype).reshape(x.shape), params)
+    states = np.array([[2, 0], [3, 1]])
+    output = network.unroll(params, _trajectory(np.eye(4, dtype=np.float32)[states], np.ones((2, 2)), ()))
+    np.testing.assert_array_equal(output.logits, params["policy"]["w"][states])
+    np.testing.assert_array_equal(output.value, params["value"]["w"][states, 0])
+    np.testing.assert_array_equal(output.heads["further"], params["further"]["w"][states])
+
+
 @pytest.mark.parametrize(
     ("torso", "lstm"), [("mlp", 0), ("mlp", 6), ("nature", 0), ("impala_shallow", 6), ("impala_deep", 0)]
 )

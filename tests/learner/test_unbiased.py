@@ -59,7 +59,9 @@ def pull(pulls, logits, version) -> Trajectory:
     )
 
 
-def expected_meta_gradient(window, objective, score_returns="all", baseline="running_mean", **correction) -> float:
+def expected_meta_gradient(
+    window, objective, score_returns="all", baseline="running_mean", score_reduction="sum", **correction
+) -> float:
     """Σ over paths of P(path) times the meta-gradient that `Learner.step` takes at the path's end."""
     learner = problems.learner(
         bandit_agent(),
@@ -68,7 +70,11 @@ def expected_meta_gradient(window, objective, score_returns="all", baseline="run
         optimizer=problems.optimizer("sgd", learning_rate=LEARNING_RATE, anneal=False, max_grad_norm=0.0),
         meta_optimizer=MetaOptimizerConfig(name="sgd", learning_rate=0.0),
         meta_gradient=MetaGradientConfig(
-            objective=objective, score_returns=score_returns, baseline=baseline, diagnostics=0
+            objective=objective,
+            score_returns=score_returns,
+            score_reduction=score_reduction,
+            baseline=baseline,
+            diagnostics=0,
         ),
         **correction,
     )
@@ -133,12 +139,15 @@ def test_without_a_baseline_it_is_unbiased_too():
     np.testing.assert_allclose(-expected, exact_derivative(2, "next"), rtol=1e-9)
 
 
-def test_without_correction_or_with_half_of_it_it_is_biased():
+def test_without_correction_or_with_half_of_it_or_with_emamls_mean_it_is_biased():
     exact = exact_derivative(2, "next")
     bare, half = (-expected_meta_gradient(2, "next", correction=weight) / exact for weight in (0.0, 0.5))
     assert 0.6 < bare < 0.8  # so much of the truth, and it is far from rounding
     # The correction is linear in λ, and the whole of it is right.
     np.testing.assert_allclose(half, (bare + 1.0) / 2, rtol=1e-9)
+    # E-MAML's mean over two streams, in place of the sum, is just that: half.
+    mean = -expected_meta_gradient(2, "next", score_reduction="mean", correction=1.0) / exact
+    np.testing.assert_allclose(mean, half, rtol=1e-12)
 
 
 def test_discounted_correction_is_biased_less_than_none():

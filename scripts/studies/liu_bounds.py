@@ -1,0 +1,284 @@
+"""Liu et al. 2022, the bounds: how compositional and Hessian bias grow with K, the learning rate and |τ|, measured."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from actors.environments.make import make_jax_environment
+from configs.tree import override
+from scripts.figure import panels
+from scripts.studies.base import Cell, Figure, Row, Study, Verdict
+from scripts.studies.statistics import is_above
+from scripts.studies.tabular import EXACT, Exact, tabular
+from scripts.studies.tabular_exact import values
+from scripts.studies.tabular_sweep import (
+    STREAMS_AT_ONCE,
+    bias_slope,
+    by_task,
+    compare,
+    compiled,
+    estimates,
+    present,
+    slopes,
+    table,
+)
+
+SAMPLES = {"smoke": (4, 16), "small": (4, 16, 64, 256), "paper": (2, 4, 8, 16, 32, 64, 128, 256)}
+STEPS = {"smoke": (1, 2), "small": (1, 2, 4, 6), "paper": (1, 2, 3, 4, 5, 6)}
+RATES = {"smoke": (1.0, 3.0), "small": (0.3, 1.0, 3.0, 6.0), "paper": (0.3, 1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0)}
+TASKS = {"smoke": 2, "small": 10, "paper": 10}
+REPEATS = {"smoke": 4, "small": 200, "paper": 1_000}
+RATE, FIXED_STEPS = 3.0, 2
+FIXED_SAMPLES = {"smoke": 16, "small": 32, "paper": 32}
+LONG = 60  # steps of an episode whose end γ^60 makes worthless, for expectations
+HESSIANS = {"plain": "plain", "plain, no baseline": "plain", "LVC": "lvc"}
+
+
+class Sampled(NamedTuple):
+    """MAML, updates from samples and all else exact: the compositional bias."""
+
+    samples: int
+    steps: int
+    rates: tuple[float, ...]
+    tasks: int
+    repeats: int
+
+
+class Expected(NamedTuple):
+    """LIRPG, Jacobians as a surrogate has them in expectation and all else exact: the Hessian bias, without noise."""
+
+    hessian: str
+    steps: int
+    rates: tuple[float, ...]
+    tasks: int
+
+
+def _cells(scale: str, seeds: int) -> list[Cell]:
+    del seeds
+    tasks, repeats, steps = TASKS[scale], REPEATS[scale], STEPS[scale]
+    found = [Cell(f"|τ| = {n}", Sampled(n, FIXED_STEPS, (RATE,), tasks, repeats)) for n in SAMPLES[scale]]
+    # The longest window is also the one of the learning rates.
+    found += [
+        Cell(f"K = {k}", Sampled(FIXED_SAMPLES[scale], k, RATES[scale] if k == steps[-1] else (RATE,), tasks, repeats))
+        for k in steps
+    ]
+    return found + [
+        Cell(f"Hessian, {name}, K = {k}", Expected(name, k, RATES[scale], tasks)) for name in HESSIANS for k in steps
+    ]
+
+
+def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
+    """A row for each learning rate and MDP."""
+    del out
+    point = cell.content
+    tell(f"{cell.name}: compiling", 0.0)
+    if isinstance(point, Expected):
+        settings = {
+            "window": point.steps,
+            "inner.surrogate": HESSIANS[point.hessian],
+            "streams": 1,  # nothing is read from samples
+            "unroll": LONG + 1,
+            "environment.mdp_horizon": LONG,
+        }
+        noise = None if "no baseline" in point.hessian else 0.0
+        estimator = compiled(override(tabular("lirpg"), settings), critic_noise=noise, expected=True)
+        letters, repeats, chunk = "ele", 1, 1
+    else:
+        settings = {"window": point.steps, "streams": point.samples}
+        estimator = compiled(override(tabular("maml"), settings), critic_noise=1.0)
+        letters, repeats = "lee", point.repeats
+        chunk = max(1, min(repeats, STREAMS_AT_ONCE // point.samples))
+    rows = []
+    for index, rate in enumerate(point.rates):
+        tell(cell.name, index / len(point.rates))
+        exact, path = estimates(estimator, point.tasks, 1, EXACT, rate, chunk)
+        found, policies = estimates(estimator, point.tasks, repeats, Exact.named(letters), rate, chunk)
+        for task in range(point.tasks):
+            row = {"kind": type(point).__name__, "task": task, "steps": point.steps, "rate": rate}
+            if isinstance(point, Expected):
+                size = np.linalg.norm(exact[task, 0])
+                row |= {"hessian": point.hessian, "bias": np.linalg.norm(found[task, 0] - exact[task, 0]) / size}
+            else:
+                off = policies[task] - path[task, 0]
+                row |= {"samples": point.samples, "curvature": _curvature(task, path[task, 0])}
+                row |= {"inner_error": float(np.mean(np.linalg.norm(off, axis=1)))}
+                row |= {"inner_variance": float(policies[task].var(axis=0, ddof=1).sum())}
+                row |= compare(found[task], exact[task, 0])
+            rows.append(row)
+    return rows
+
+
+def _curvature(task: int, policy: np.ndarray) -> float:
+    """Largest absolute eigenvalue of the return's Hessian."""
+    config = tabular("maml")
+    environment = make_jax_environment(config.game, config.environment)
+    mdp = environment.sample_task(jax.random.PRNGKey(task))
+    return float(_largest_eigenvalue(mdp, policy.reshape(mdp.reward.shape), config.inner.gamma))
+
+
+@jax.jit
+def _largest_eigenvalue(mdp, logits, gamma):
+    hessian = jax.hessian(lambda x: values(mdp, x, gamma)[0])(logits)
+    return jax.numpy.abs(jax.numpy.linalg.eigvalsh(hessian.reshape(logits.size, logits.size))).max()
+
+
+def _kind(rows: Sequence[Row], kind: str) -> list[Row]:
+    return [row for row in rows if row["kind"] == kind]
+
+
+def sweeps(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The compositional sweeps by what is swept: "samples", "steps", "rate"."""
+    own = _kind(rows, "Sampled")
+    return {
+        "samples": [row for row in own if row["cell"].startswith("|τ|")],
+        "steps": [row for row in own if row["cell"].startswith("K") and row["rate"] == RATE],
+        "rate": [row for row in own if row["steps"] == present(own, "steps")[-1] and row["cell"].startswith("K")],
+    }
+
+
+def judge(rows: Sequence[Row]) -> list[Verdict]:
+    found = sweeps(rows)
+    slope = slopes(found["samples"], "samples", "inner_error")
+    verdicts = [
+        Verdict(
+            "the updates' error E‖θ̂^K - θ^K‖ falls as 1/√|τ|",
+            f"slope {slope} of its log against log |τ|",
+            "agree" if slope.low > -0.6 and slope.high < -0.4 else "disagree",
+        )
+    ]
+    for column, what in (("rate", "the learning rate"), ("steps", "the number of updates K")):
+        slope = slopes(found[column], column, "inner_error")
+        verdicts.append(
+            Verdict(
+                f"it grows with {what}",
+                f"slope {slope} of logs",
+                "agree" if slope.low > 0 else "disagree" if slope.high < 0 else "undecided",
+            )
+        )
+    verdicts.append(_bound(rows))
+    bias = bias_slope(found["samples"], "samples")
+    claim = "the meta-gradient's compositional bias falls at least as 1/√|τ|"
+    if bias is None:
+        verdicts.append(Verdict(claim, "too few estimates to see it", "undecided"))
+    else:
+        # Noise in the slope may not turn the claim down: it is, only where the whole interval is above.
+        verdict = "agree" if bias.high <= -0.5 else "disagree" if bias.low > -0.5 else "undecided"
+        verdicts.append(Verdict(claim, f"slope {bias} of its log against log |τ|", verdict))
+    return verdicts + _hessian_verdicts(_kind(rows, "Expected"))
+
+
+def _bound(rows: Sequence[Row]) -> Verdict:
+    """Lemma 4.4 with constants measured on each MDP: c₂ the largest curvature on the exact path, σ from one update."""
+    own, ratios = sweeps(rows)["steps"], []
+    for task in range(len(by_task(own, "curvature", steps=1))):
+        of_task = [row for row in own if row["task"] == task]
+        curvature = max(row["curvature"] for row in of_task)
+        (first,) = (row for row in of_task if row["steps"] == 1)
+        deviation = np.sqrt(first["inner_variance"] * first["samples"]) / first["rate"]
+        ratios += [
+            row["inner_error"] * curvature * np.sqrt(row["samples"])
+            / (((1 + row["rate"] * curvature) ** row["steps"] - 1) * deviation)
+            for row in of_task
+        ]  # fmt: skip
+    return Verdict(
+        "Lemma 4.4 bounds it, with c₂ and σ measured on the exact path",
+        f"largest ratio of error and bound {max(ratios):.2f}, of {len(ratios)} (MDPs and K)",
+        "agree" if max(ratios) <= 1 else "disagree",
+    )
+
+
+def _hessian_verdicts(rows: Sequence[Row]) -> list[Verdict]:
+    steps, rates = present(rows, "steps"), present(rows, "rate")
+    rate = RATE
+
+    def bias(name: str, k: float, rate: float) -> np.ndarray:
+        return by_task(rows, "bias", hessian=name, steps=k, rate=rate)
+
+    one = max(bias(name, 1, rate).max() for name in HESSIANS)
+    verdicts = [
+        Verdict(
+            "one update of LIRPG has no Hessian bias",
+            f"largest relative error {one:.1e}",
+            "agree" if one < 1e-3 else "disagree",
+        )
+    ]
+    for name in HESSIANS:
+        pair = f"relative bias of {name}'s Hessian"
+        if len(steps) > 2:
+            verdicts.append(is_above(f"{pair} grows with K", bias(name, steps[-1], rate), bias(name, steps[1], rate)))
+        verdicts.append(
+            is_above(
+                f"{pair} grows with the learning rate (K = {steps[-1]:.0f})",
+                bias(name, steps[-1], rates[-1]),
+                bias(name, steps[-1], rates[0]),
+            )
+        )
+    for other in ("plain", "plain, no baseline"):
+        verdicts.append(
+            is_above(
+                f"LVC's Hessian is less biased than that of {other} (K = {steps[-1]:.0f})",
+                bias(other, steps[-1], rate),
+                bias("LVC", steps[-1], rate),
+                claims=2,
+            )
+        )
+    return verdicts
+
+
+def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
+    labels = {"samples": "episodes |τ|", "steps": "inner updates K", "rate": "learning rate"}
+    with panels(out / "compositional.png", 3) as axes:
+        for axis, (column, own) in zip(axes, sweeps(rows).items(), strict=True):
+            at, error = table(own, column, "inner_error")
+            axis.plot(at, error.T, color="0.8", linewidth=1)
+            axis.plot(at, error.mean(axis=0), "o-", label="E‖θ̂ - θ‖")
+            bias = np.sqrt(np.maximum(table(own, column, "squared_bias")[1].mean(axis=0), 0))
+            axis.plot(at, np.where(bias > 0, bias, np.nan), "s-", label="bias of the meta-gradient")
+            axis.set(xscale="log", yscale="log", xlabel=labels[column])
+            axis.legend()
+    expected = _kind(rows, "Expected")
+    with panels(out / "hessian.png", 2) as axes:
+        last = present(expected, "steps")[-1]
+        for name in HESSIANS:
+            of_name = [row for row in expected if row["hessian"] == name]
+            by_steps = [row for row in of_name if row["rate"] == RATE and row["steps"] > 1]
+            by_rate = [row for row in of_name if row["steps"] == last]
+            for axis, own, column in ((axes[0], by_steps, "steps"), (axes[1], by_rate, "rate")):
+                at, bias = table(own, column, "bias")
+                axis.plot(at, bias.mean(axis=0), "o-", label=name)
+        for axis, column in zip(axes, ("steps", "rate"), strict=True):
+            axis.set(xlabel=labels[column], ylabel="relative bias", yscale="log")
+            axis.legend()
+    return [
+        Figure("compositional.png", "Updates from samples, all else exact; grey: single MDPs"),
+        Figure("hessian.png", "Hessians and ∂²/∂η∂θ in expectation, all else exact; means over MDPs"),
+    ]
+
+
+def setting(scale: str) -> str:
+    return (
+        f"{TASKS[scale]} random MDPs as in liu_maml. Compositional bias: MAML, updates from samples, Hessian and outer"
+        f" gradient exact; {REPEATS[scale]} estimates for each; |τ| swept at K = {FIXED_STEPS}, K and the learning rate"
+        f" at |τ| = {FIXED_SAMPLES[scale]}, rate {RATE:g} otherwise. Hessian bias: LIRPG, updates and outer gradient"
+        " exact, the Jacobians those of each surrogate in expectation (`tabular_exact`), so that nothing is sampled;"
+        " the baseline is the true value. Slopes are fitted MDP by MDP; intervals are over MDPs."
+    )
+
+
+STUDY = Study(
+    title="Liu et al. 2022: growth of compositional and Hessian bias",
+    question=(
+        "Lemma 4.4: E‖θ̂^K - θ^K‖ is at most ((1 + α c₂)^K - 1) σ/(c₂ √|τ|). Theorem 4.5: the Hessian's error enters"
+        " the meta-gradient's bias to the power K - 1. How fast do these grow?"
+    ),
+    minutes={"smoke": "1 min", "small": "not measured", "paper": "not measured"},
+    seeds={},
+    cells=_cells,
+    run=run,
+    judge=judge,
+    draw=draw,
+    setting=setting,
+)

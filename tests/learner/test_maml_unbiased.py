@@ -1,0 +1,202 @@
+"""MAML's meta-gradient in expectation, through the real learner, over everything that can happen on a 2-state MDP.
+
+Two episodes of two steps at θ⁰, one update, and any episode at θ¹. What each estimator stands for is written out from
+the definitions: scores, contributions to the update and Jacobians of every episode.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from agents.config import AgentSettings, InnerLossConfig, NetworkConfig, OuterLossConfig
+from agents.make import make_agent
+from agents.types import EnvironmentSpec
+from configs.tree import override
+from learner.config import MetaGradientConfig, MetaOptimizerConfig
+from learner.mesh import NoMesh
+from scripts.studies.tabular import Exact, Tabular, tabular
+from tests.learner import problems
+from tests.tiny_mdp import GAMMA, LOGITS, TASK, discounted_return, episodes, log_probability, trajectory
+
+HORIZON, STREAMS = 2, 2
+RATE = 1.5  # of θ: the terms of second order are large
+STATES, ACTIONS = episodes(HORIZON)
+EPISODES = STATES.shape[1]
+REWARDS = TASK.reward[STATES[:-1], ACTIONS]
+DISCOUNTS = GAMMA ** np.arange(HORIZON)
+SPEC = EnvironmentSpec("tiny", (2,), np.float64, num_actions=2, frame_stack=1, frames_per_step=1)
+ARMS = [("plain", 0.0), ("plain", 1.0), ("lvc", 0.0), ("off_policy", 0.0), ("loaded_dice", 0.0), ("dice", 0.0)]
+
+
+def value(logits):
+    """J(θ), the expected return of an episode."""
+    return jnp.exp(log_probability(jax.nn.log_softmax(logits), HORIZON)) @ discounted_return(HORIZON, np.zeros(2))
+
+
+def parts(start):
+    """Of every episode under the policy `start`: its score [n, 4], what it adds to the update [n, 4], and the Jacobian
+    of that [n, 4, 4] as each surrogate has it; "lsf" is Tang's."""
+
+    def taken(logits):
+        return jax.nn.log_softmax(logits)[STATES[:-1], ACTIONS]  # [H, n]
+
+    scores = jax.jacfwd(taken)(start).reshape(HORIZON, EPISODES, 4)
+    curvatures = jax.jacfwd(jax.jacfwd(taken))(start).reshape(HORIZON, EPISODES, 4, 4)
+    rewards = DISCOUNTS[:, None] * REWARDS
+    ahead = np.cumsum(rewards[::-1], axis=0)[::-1]
+    past = jnp.cumsum(scores, axis=0)
+    added = jnp.einsum("tn,tni->ni", ahead, scores)
+    plain = jnp.einsum("tn,tnij->nij", ahead, curvatures)
+    own = plain + jnp.einsum("tn,tni,tnj->nij", ahead, scores, scores)
+    dice = plain + jnp.einsum("tn,tni,tnj->nij", rewards, past, past)
+    lsf = plain + jnp.einsum("ni,nj->nij", added, past[-1])
+    jacobians = {"plain": plain, "lvc": own, "off_policy": own, "loaded_dice": dice, "dice": dice, "lsf": lsf}
+    return past[-1], added, jacobians
+
+
+def after(start):
+    """[n, n, 4] θ¹ after each pair of episodes, and [n, n] the probability of each."""
+    _, added, _ = parts(start)
+    probability = jnp.exp(log_probability(jax.nn.log_softmax(start), HORIZON))
+    new = start.reshape(-1) + RATE * (added[:, None] + added[None]) / STREAMS
+    return new, probability[:, None] * probability[None]
+
+
+def objective(start):
+    """J_N(θ⁰), the expected return after the sampled update: what λ = 1 is the gradient of."""
+    new, probability = after(start)
+    return jnp.sum(probability * jax.vmap(jax.vmap(lambda x: value(x.reshape(2, 2))))(new))
+
+
+def expected(name, correction, start):
+    """[4] E[(I + α Ĥ)ᵀ ∇J(θ¹) + λ J(θ¹) Σ scores]."""
+    score, _, jacobians = parts(start)
+    new, probability = after(start)
+    flat = jax.vmap(jax.vmap(jax.value_and_grad(lambda x: value(x.reshape(2, 2)))))
+    returns, gradient = flat(new)
+    jacobian = (jacobians[name][:, None] + jacobians[name][None]) / STREAMS
+    direct = gradient + RATE * jnp.einsum("mnij,mni->mnj", jacobian, gradient)
+    scored = (score[:, None] + score[None]) * returns[..., None]
+    return jnp.einsum("mn,mni->i", probability, direct + correction * scored)
+
+
+def learner_with(surrogate, correction):
+    settings = AgentSettings(
+        network=NetworkConfig("table"),
+        inner=InnerLossConfig(
+            gamma=GAMMA,
+            value_weight=0.0,
+            entropy_weight=0.0,
+            reward_clip=0.0,
+            reduction="mean",
+            surrogate=surrogate,
+            discount_states=True,
+        ),
+        outer=OuterLossConfig(gamma=GAMMA, value_weight=0.0, entropy_weight=0.0, kl_weight=0.0),
+    )
+    agent = make_agent("maml", SPEC, settings)
+    start = {"policy": {"w": jnp.asarray(LOGITS)}, "value": {"w": jnp.zeros((2, 1))}}
+    return problems.learner(
+        agent._replace(init_meta=lambda key: {"params": start}),
+        window=1,
+        correction=correction,
+        streams=STREAMS,
+        optimizer=problems.optimizer("sgd", learning_rate=RATE * HORIZON, anneal=False, max_grad_norm=0.0),
+        meta_optimizer=MetaOptimizerConfig(name="sgd", learning_rate=1.0),
+        meta_gradient=MetaGradientConfig(objective="next", baseline="none", diagnostics=False),
+        mesh=NoMesh(),
+    )
+
+
+def expected_through_the_learner(surrogate, correction):
+    """Σ over the two episodes at θ⁰ and one at θ¹ of their probability times the step of η that the learner takes."""
+    learner = learner_with(surrogate, correction)
+    everything = trajectory(HORIZON, LOGITS)._replace(params_version=())
+
+    def batch(chosen, logits, version):
+        own = jax.tree.map(lambda x: jnp.asarray(x)[:, chosen], everything)
+        return own._replace(
+            behaviour_logits=logits[STATES[:-1]][:, chosen],
+            params_version=jnp.full(STREAMS, version, jnp.int32),
+        )
+
+    def of(first, second, last):
+        begun, _ = learner.step(
+            learner.init(jax.random.key(0)), batch(jnp.array([first, second]), jnp.asarray(LOGITS), 0)
+        )
+        table = begun.inner.params["policy"]["w"]
+        probability = jnp.exp(log_probability(jax.nn.log_softmax(table), HORIZON)[last])
+        # The estimate is linear in the outer batch's streams: the same episode twice stands for two.
+        ended, _ = learner.step(begun, batch(jnp.array([last, last]), table, 1))
+        moved = (a.meta.params["params"]["policy"]["w"] for a in (ended, begun))
+        return probability * HORIZON * jnp.subtract(*moved).reshape(-1)
+
+    first, second, last = np.indices((EPISODES,) * 3).reshape(3, -1)
+    found = jax.jit(jax.vmap(of))(first, second, last).reshape(EPISODES, EPISODES, EPISODES, 4).sum(axis=2)
+    probability = jnp.exp(log_probability(jax.nn.log_softmax(LOGITS), HORIZON))
+    return jnp.einsum("m,n,mni->i", probability, probability, found)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("surrogate, correction", ARMS)
+def test_the_learners_expectation_is_the_closed_form(surrogate, correction):
+    closed = jax.jit(lambda x: expected(surrogate, correction, x))(LOGITS)
+    np.testing.assert_allclose(expected_through_the_learner(surrogate, correction), closed, rtol=1e-9)
+
+
+@pytest.mark.usefixtures("float64")
+def test_full_correction_is_the_gradient_of_the_sampled_objective_and_nothing_else_is():
+    """λ = 1 is unbiased for J_N (No DICE; Tang's SF); DiCE takes much of MAML's bias away and keeps some.
+
+    That is so of rewards of one sign. With (0.3, -0.7), (1.1, 0.4) DiCE has twice the bias of plain, LVC nine times.
+    """
+    truth = np.asarray(jax.jit(jax.grad(objective))(LOGITS)).reshape(-1)
+    moved = [objective(LOGITS + e * np.array([[1.0, 0.0], [0.0, 0.0]])) for e in (1e-5, -1e-5)]
+    np.testing.assert_allclose((moved[0] - moved[1]) / 2e-5, truth[0], rtol=1e-8)
+    found = jax.jit(lambda x: {arm: expected(*arm, x) for arm in ARMS})(LOGITS)
+    np.testing.assert_allclose(found["plain", 1.0], truth, rtol=1e-10)
+    bias = {name: np.linalg.norm(found[name, 0.0] - truth) / np.linalg.norm(truth) for name, c in ARMS if not c}
+    assert bias["dice"] == bias["loaded_dice"] and bias["lvc"] == bias["off_policy"]
+    assert 0.01 < bias["dice"] < 0.5 * bias["plain"], bias
+
+
+@pytest.mark.usefixtures("float64")
+def test_lsf_and_dice_agree_in_expectation():
+    """Tang's φ uᵀ and DiCE's products of scores of the past only: not one by one, but on average, and then both are the
+    true Hessian. Behind an update from the same episodes they differ: what comes later in an episode has moved θ¹."""
+    _, _, jacobians = parts(LOGITS)
+    probability = jnp.exp(log_probability(jax.nn.log_softmax(LOGITS), HORIZON))
+    assert np.abs(jacobians["lsf"] - jacobians["dice"]).max() > 0.1
+    mean = {name: jnp.einsum("n,nij->ij", probability, jacobians[name]) for name in ("lsf", "dice")}
+    np.testing.assert_allclose(mean["lsf"], mean["dice"], rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(mean["dice"], jax.hessian(value)(LOGITS).reshape(4, 4), rtol=1e-10, atol=1e-14)
+    lsf, dice = (expected(name, 0.0, LOGITS) for name in ("lsf", "dice"))
+    assert 1e-3 < np.linalg.norm(lsf - dice) / np.linalg.norm(dice) < 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_compile")
+@pytest.mark.parametrize("surrogate, correction", ARMS)
+def test_means_of_samples_agree(surrogate, correction):
+    """100,000 meta-gradients in the environment itself, from the uniform policy that tables begin with."""
+    settings = {
+        "streams": STREAMS,
+        "unroll": HORIZON + 1,
+        "environment.mdp_states": 2,
+        "environment.mdp_actions": 2,
+        "environment.mdp_horizon": HORIZON,
+        "inner.surrogate": surrogate,
+        "correction": correction,
+    }
+    sampled = Tabular(override(tabular("maml"), settings), critic_noise=None, endless=False, independent=False)
+    keys = jax.random.split(jax.random.key(11), 100_000)
+    found = np.asarray(
+        sampled.many(jax.tree.map(lambda x: jnp.float32(x)[None], TASK), keys, Exact(), RATE).gradient[0], np.float64
+    )
+    start = jnp.zeros((2, 2))
+    error = found.std(axis=0, ddof=1) / np.sqrt(len(found))
+    z = np.abs(found.mean(axis=0) - expected(surrogate, correction, start)) / error
+    assert z.max() < 4  # of 24 numbers, of which 12 differ
+    other = expected("dice" if surrogate == "plain" else "plain", 0.0, start)
+    assert np.max(np.abs(found.mean(axis=0) - other) / error) > 8  # and would have told them apart
