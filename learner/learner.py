@@ -10,9 +10,10 @@ import optax
 
 from agents.types import Agent, Array, MetaParams, Trajectory
 from learner.checkpoint import rebuild
-from learner.config import BootstrapConfig, InnerOptimizerConfig, MetaGradientConfig, MetaOptimizerConfig
+from learner.config import EVOLUTION, BootstrapConfig, InnerOptimizerConfig, MetaGradientConfig, MetaOptimizerConfig
 from learner.inner_update import InnerState, InnerUpdate, nonfinite_leaves, select
 from learner.mesh import Mesh, NoMesh
+from learner.meta_gradients.base import Estimate
 from learner.meta_gradients.reverse import ReverseMetaGradient, last_entry
 from learner.meta_gradients.trace import TraceMetaGradient, TraceState
 from learner.optimizers import make_inner_optimizer, make_meta_optimizer
@@ -93,7 +94,7 @@ class Learner:
         self._trace = self._reverse = None
         if self._self_tuned and meta_gradient.differentiation == "trace":
             self._trace = TraceMetaGradient(self._inner, correction_, meta_gradient.trace_decay)
-        elif self._self_tuned:
+        elif self._self_tuned and meta_gradient.differentiation not in EVOLUTION:
             self._reverse = ReverseMetaGradient(
                 self._inner, meta_gradient.objective, window, correction_, meta_gradient.diagnostics, bootstrap
             )
@@ -157,10 +158,18 @@ class Learner:
             )
         return self._mesh.replicate(state)._replace(tape=tuple(tape))
 
-    def step(self, state: LearnerState, trajectory: Trajectory) -> tuple[LearnerState, dict[str, Array]]:
+    def step(
+        self, state: LearnerState, trajectory: Trajectory, estimate: Estimate | None = None
+    ) -> tuple[LearnerState, dict[str, Array]]:
         """Uses batch D^k: closes the window that it ends, if any, then updates θ with it.
 
         The window's last batch is the next one's first, so no experience is skipped or used twice for θ.
+
+        Args:
+          state: the life so far.
+          trajectory: D^k.
+          estimate: the window's meta-gradient, where it is told by copies of the life (see `evolution`): the learner
+            itself sees no copies.
 
         Returns the next state and this step's metrics (device scalars; nothing waits for them), among them
         `skipped/leaves`, a [number of leaves] bool vector of the inner gradient's non-finite leaves (see `leaf_names`).
@@ -171,7 +180,8 @@ class Learner:
         trajectory = trajectory._replace(context=context)
         count = jnp.asarray(state.inner_updates, jnp.int32)
         if self._self_tuned and state.tape:
-            state, metrics = self._close(state, last_entry(trajectory, count, stream_return, baseline))
+            last = last_entry(trajectory, count, stream_return, baseline)
+            state, metrics = self._close(state, last, estimate)
         inner, (grads, logits, applied), trace, skipped, logs = self._inner_step(
             state.meta.params, state.inner, state.trace, state.skipped, trajectory, count, baseline
         )
@@ -204,7 +214,9 @@ class Learner:
         """Inner updates between two steps of η."""
         return self._window
 
-    def _close(self, state: LearnerState, last: TapeEntry) -> tuple[LearnerState, dict[str, Array]]:
+    def _close(
+        self, state: LearnerState, last: TapeEntry, estimate: Estimate | None
+    ) -> tuple[LearnerState, dict[str, Array]]:
         """What batch D^k, k = length of the tape, is to the open window: its end, or one more of its boundaries."""
         position = len(state.tape)
         ends = position == self._window
@@ -225,8 +237,10 @@ class Learner:
             if not ends:
                 return state._replace(trace=trace), {}
             estimate, trace = self._trace.estimate(trace, state.meta.params)
-        elif ends:
+        elif ends and self._reverse:
             estimate, logs = self._reverse(state.meta.params, state.tape, state.inner, last)
+        elif ends:
+            logs = {}
         else:
             return state, {}
         meta, skipped = self._meta_step(state.meta, estimate.gradient, state.skipped)

@@ -5,7 +5,7 @@ import pytest
 
 from configs.tree import override
 from scripts.studies.bias_variance import Problem, bias_variance, estimator, finite_differences
-from scripts.studies.nodice_fig5 import bandit
+from scripts.studies.nodice import bandit
 
 # Two arms that pay 0 and about 1.3, and a short life with large steps: what λ corrects for stands out of the noise.
 SMALL = Problem(

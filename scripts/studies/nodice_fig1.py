@@ -1,0 +1,129 @@
+"""No DICE, Figure 1: where nine starts of η go, by five estimators, over the landscape of returns."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from scripts.figure import panels
+from scripts.studies.base import Cell, Figure, Row, Study, Verdict
+from scripts.studies.nodice import (
+    CORRECTED,
+    DICE,
+    ESTIMATORS,
+    FINITE_DIFFERENCES,
+    NAIVE,
+    Learning,
+    ends,
+    learn,
+    mean_rewards,
+    paths,
+)
+from scripts.studies.nodice_fig2 import learning
+from scripts.studies.nodice_plane import WINDOWS
+from scripts.studies.statistics import is_above, is_not_below
+
+STARTS = {"smoke": (1.0, 3.0), "small": (1.0, 3.0, 5.0), "paper": (1.0, 3.0, 5.0)}  # of each raw rate
+GRID = {"smoke": 3, "small": 11, "paper": 50}  # points of each raw rate
+SPAN = (-5.0, 15.0)
+GRID_LIVES = {"smoke": 20, "small": 1_000, "paper": 500_000}
+RATE = {"smoke": 1.0, "small": 0.5, "paper": 0.01}  # of η's SGD
+LANDSCAPE = "landscape"
+MARGIN = 0.005  # a reward a pull that counts as the same
+
+
+class Landscape(NamedTuple):
+    rates: tuple[float, ...]  # raw, each of the two
+    lives: int  # at each point
+    life: int
+
+
+def _cells(scale: str, seeds: int) -> list[Cell]:
+    starts = tuple(itertools.product(STARTS[scale], STARTS[scale]))
+    rates = tuple(map(float, np.linspace(*SPAN, GRID[scale])))
+    landscape = Cell(LANDSCAPE, Landscape(rates, GRID_LIVES[scale], WINDOWS[scale][-1]))
+    return [landscape] + [Cell(name, learning(scale, name, starts, seeds, RATE[scale])) for name in ESTIMATORS]
+
+
+def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
+    """The path of η from every start, or the mean reward at every point of the landscape."""
+    del out
+    if isinstance(cell.content, Learning):
+        return learn(cell.content, lambda part: tell(cell.name, part))
+    rates, lives, life = cell.content
+    rows = []
+    for index, early in enumerate(rates):
+        tell(cell.name, index / len(rates))
+        rewards = mean_rewards([(early, late) for late in rates], 0, lives, life)
+        rows += [{"early": early, "late": late, "reward": reward} for late, reward in zip(rates, rewards, strict=True)]
+    return rows
+
+
+def judge(rows: Sequence[Row]) -> list[Verdict]:
+    end = {name: ends(rows, name) for name in ESTIMATORS}
+    rate = {name: ends(rows, name, "late") for name in ESTIMATORS}
+    best = max(row["reward"] for row in rows if row["cell"] == LANDSCAPE)
+    verdicts = [
+        is_not_below(
+            f"{name}: every start comes to the top of the landscape (within {MARGIN:g} a pull, mean over starts)",
+            end[name],
+            np.full_like(end[name], best),
+            MARGIN,
+        )
+        for name in (FINITE_DIFFERENCES, CORRECTED)
+    ]
+    return verdicts + [
+        is_above("naive: the late rate ends above that of finite differences", rate[NAIVE], rate[FINITE_DIFFERENCES]),
+        is_above("naive: the late rate ends above where it began", rate[NAIVE], _begins(rows, NAIVE)),
+        is_above("naive ends below the full correction", end[CORRECTED], end[NAIVE]),
+        is_above("DiCE: the late rate ends above that of finite differences", rate[DICE], rate[FINITE_DIFFERENCES]),
+        is_above("DiCE ends below finite differences", end[FINITE_DIFFERENCES], end[DICE]),
+    ]
+
+
+def _begins(rows: Sequence[Row], name: str) -> np.ndarray:
+    return paths(rows, name, "late")[1][:, 0]
+
+
+def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
+    land = [row for row in rows if row["cell"] == LANDSCAPE]
+    rates = sorted({row["early"] for row in land})
+    height = np.array([row["reward"] for row in land]).reshape(len(rates), len(rates))
+    with panels(out / "paths.png", len(ESTIMATORS), rows=2) as axes:
+        for axis, name in zip(axes, ESTIMATORS, strict=True):
+            axis.pcolormesh(rates, rates, height.T, cmap="Greys", shading="nearest")
+            early, late = (paths(rows, name, column)[1] for column in ("early", "late"))
+            axis.plot(early.T, late.T, linewidth=1)
+            axis.plot(early[:, 0], late[:, 0], "kx", markersize=5)
+            axis.plot(early[:, -1], late[:, -1], "ko", markersize=3)
+            axis.set(title=name, xlabel="early, raw", ylabel="late, raw", xlim=SPAN, ylim=SPAN)
+    return [Figure("paths.png", "Crosses: starts; dots: ends; the darker the ground, the higher the mean reward there")]
+
+
+def setting(scale: str) -> str:
+    content = learning(scale, NAIVE, (), 1, RATE[scale])
+    lives = ", ".join(f"{name} {learning(scale, name, (), 1, 0.0).lives:,}" for name in ESTIMATORS)
+    return (
+        f"30 arms, a life of {WINDOWS[scale][-1] + 1} batches of 10 pulls, untruncated. Raw η starts with each of its"
+        f" two rates in {', '.join(map(str, STARTS[scale]))}; SGD of rate {RATE[scale]:g}, {content.updates:,} updates"
+        f" of η; lives an update: {lives}. Ground: {GRID[scale]}² points, {GRID_LIVES[scale]:,} lives each. Ends are"
+        f" judged by {content.looks:,} other lives; intervals over starts and seeds."
+    )
+
+
+STUDY = Study(
+    title="No DICE, Figure 1: paths of η over the landscape of returns",
+    question=(
+        "Vuorio et al. 2021: finite differences and the full correction bring every start to the same optimum; without"
+        " correction both learning rates grow past it; DiCE wanders, and settles elsewhere."
+    ),
+    minutes={"smoke": "1 min", "small": "not measured", "paper": "not measured"},
+    seeds={"smoke": 1, "small": 1, "paper": 1},
+    cells=_cells,
+    run=run,
+    judge=judge,
+    draw=draw,
+    setting=setting,
+)
