@@ -65,7 +65,7 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
     end = {name: ends(rows, name) for name in ESTIMATORS}
     rate = {name: ends(rows, name, "late") for name in ESTIMATORS}
     best = max(row["reward"] for row in rows if row["cell"] == LANDSCAPE)
-    verdicts = [
+    top = [
         is_not_below(
             f"{name}: every start comes to the top of the landscape (within {MARGIN:g} a pull, mean over starts)",
             end[name],
@@ -74,7 +74,8 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
         )
         for name in (FINITE_DIFFERENCES, CORRECTED)
     ]
-    return verdicts + [
+    return [
+        *top,
         is_above("naive: the late rate ends above that of finite differences", rate[NAIVE], rate[FINITE_DIFFERENCES]),
         is_above("naive: the late rate ends above where it began", rate[NAIVE], _begins(rows, NAIVE)),
         is_above("naive ends below the full correction", end[CORRECTED], end[NAIVE]),

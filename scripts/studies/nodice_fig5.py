@@ -26,7 +26,7 @@ from scripts.studies.statistics import interval
 
 ALPHAS = (0.5, 0.8, 0.95)
 GRID = {"smoke": (2.0,), "small": (1.0, 2.5, 4.0), "paper": (1.0, 1.75, 2.5, 3.25, 4.0)}
-SAMPLES = {"smoke": 200, "small": 4_000, "paper": 2_000_000}
+SAMPLES = {"smoke": 200, "small": 2_000, "paper": 2_000_000}
 ALPHA_WINDOWS = {"smoke": (2,), "small": (UPDATES,), "paper": (8, 22, UPDATES)}
 BASELINE = "λ=1 with a baseline"
 

@@ -13,7 +13,7 @@ from tests.learner import problems
 
 pytestmark = pytest.mark.usefixtures("float64")
 
-META = {"a": jnp.asarray([0.5, -1.0]), "b": jnp.asarray(2.0)}
+META = {"a": np.array([0.5, -1.0]), "b": np.array(2.0)}
 
 
 def score(meta):
@@ -25,7 +25,7 @@ def test_finite_differences_are_exact_for_a_quadratic_score():
     perturbations = central.perturb(jax.random.key(0), META)
     scores = jax.vmap(jax.vmap(score))(central.copies(META, perturbations))
     estimate = central.estimate(META, perturbations, scores)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, -b, rtol=1e-12), estimate.gradient, jax.grad(score)(META))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, -b, rtol=1e-9), estimate.gradient, jax.grad(score)(META))
     assert np.isnan(estimate.diagnostics["snr"])
 
 
