@@ -64,7 +64,7 @@ class Learning(NamedTuple):
     lives: int  # whose meta-gradients make one update
     points: int  # of η along the way that are looked at
     looks: int  # lives that look at each
-    life: int = UPDATES
+    life: int  # in updates
 
 
 def learn(learning: Learning, tell: Callable[[float], None]) -> list[Row]:
@@ -82,7 +82,7 @@ def learn(learning: Learning, tell: Callable[[float], None]) -> list[Row]:
             state, _ = lives.run(state, chunk)
             passed.append(tuple(float(state.learner.meta.params[name][0]) for name in NAMES))
             tell((index + (point + 1) / learning.points) / len(runs))
-        rewards = mean_rewards(passed, first + learning.lives, learning.looks, learning.life)
+        rewards = mean_rewards(passed, seed, learning.looks, learning.life)
         run = {"start": str(start), "seed": seed}
         rows += [
             run | {"update": chunk * point, "early": eta[0], "late": eta[1], "reward": reward}
@@ -91,9 +91,9 @@ def learn(learning: Learning, tell: Callable[[float], None]) -> list[Row]:
     return rows
 
 
-def mean_rewards(points: Sequence[tuple[float, float]], first: int, count: int, life: int = UPDATES) -> np.ndarray:
-    """[points] mean reward a pull over `count` lives with η held still at each point; seeds `first` and up, for all."""
-    world = _still()
+def mean_rewards(points: Sequence[tuple[float, float]], seed: int, count: int, life: int) -> np.ndarray:
+    """[points] mean reward a pull over `count` lives with η held still: the same lives for all that name this seed."""
+    world, first = _still(), seed * LIVES_OF_A_SEED + LIVES_OF_A_SEED // 2
     means = []
     for point in points:
         parts = []
@@ -117,6 +117,12 @@ def ends(rows: Sequence[Row], arm: str, column: str = "reward") -> np.ndarray:
     own = [row for row in rows if row["cell"] == arm]
     last = max(row["update"] for row in own)
     return np.array([row[column] for row in own if row["update"] == last])
+
+
+def learned(rows: Sequence[Row], prefix: str = "") -> list[str]:
+    """Those of the five estimators whose cell, named with the prefix, the table has."""
+    cells = {row["cell"] for row in rows}
+    return [name for name in ESTIMATORS if prefix + name in cells]
 
 
 def paths(rows: Sequence[Row], arm: str, column: str) -> tuple[np.ndarray, np.ndarray]:
