@@ -107,8 +107,8 @@ def setting(scale: str) -> str:
     return (
         f"30 arms, a life of {WINDOWS[scale][-1] + 1} batches of 10 pulls, untruncated. Raw η starts with each of its"
         f" two rates in {', '.join(map(str, STARTS[scale]))}; SGD of rate {RATE[scale]:g},"
-        f" {UPDATES_OF_ETA[scale]:,} updates of η; lives an update: {lives}. Ground: {GRID[scale]}² points, {GRID_LIVES[scale]:,} lives each, which"
-        " also judge the ends; intervals over starts."
+        f" {UPDATES_OF_ETA[scale]:,} updates of η; lives an update: {lives}. Ground: {GRID[scale]}² points of"
+        f" {GRID_LIVES[scale]:,} lives, the same as judge the ends; intervals over starts."
     )
 
 
