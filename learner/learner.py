@@ -240,6 +240,10 @@ class Learner:
         elif ends and self._reverse:
             estimate, logs = self._reverse(state.meta.params, state.tape, state.inner, last)
         elif ends:
+            if estimate is None:
+                raise ValueError(
+                    f"{self._config.differentiation}: the window's meta-gradient must be given to the learner"
+                )
             logs = {}
         else:
             return state, {}
