@@ -41,7 +41,7 @@ def test_learning_descends_the_mean_of_the_estimators_meta_gradients():
 
 @pytest.mark.slow
 def test_the_bandit_pays_what_it_should():
-    """Mean reward a pull over whole lives; 0.242 at (2, 2), and what a uniform policy earns where nothing is learned."""
+    """0.242 at (2, 2), by another implementation; and what a uniform policy earns where nothing is learned."""
     still, learned, diverged = mean_rewards([(-30.0, -30.0), (2.0, 2.0), (15.0, 15.0)], 0, 4_000, UPDATES)
     error = 0.4 / np.sqrt(4_000)  # deviation of a life's mean reward, at most
     assert abs(still - np.e / 101) < 4 * error
