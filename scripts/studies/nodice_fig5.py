@@ -16,7 +16,9 @@ from scripts.studies.nodice_plane import (
     WINDOWS,
     Summary,
     all_above,
+    at_variance,
     draw_plane,
+    no_bias,
     plane_cells,
     run_plane,
     summaries,
@@ -83,29 +85,24 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
     )
     claim = f"{longest}: λ = 1 has two to three orders of magnitude the variance of λ = 0"
     verdicts.append(Verdict(claim, f"10^{ratio}", inside))
-    truth = found[f"{longest} λ=1"].truth.mean(axis=0)
-    margin = 0.01 * float(np.mean(truth**2))  # a tenth of the gradient
     for name in (f"{longest} λ=1", BASELINE):
-        bias = interval(found[name].squared_bias)
-        verdict = "agree" if bias.high < margin else "disagree" if bias.low > margin else "undecided"
-        claim = f"untruncated, {name} is unbiased (squared bias below {margin:.2g}, that of a tenth of the gradient)"
-        verdicts.append(Verdict(claim, f"squared bias {bias}", verdict))
+        claim = f"untruncated, {name} is unbiased: none is seen where that of λ = 0 is"
+        verdicts.append(no_bias(claim, found[name], found[f"{longest} λ=0"]))
     less = [(found[f"{longest} λ=1"].variance, found[BASELINE].variance)]
     verdicts.append(all_above("our own: a running mean of returns as baseline cuts the variance of λ = 1", less))
     return verdicts
 
 
 def _no_advantage(found: dict[str, Summary], name: str) -> Verdict:
-    """Whether an α has no less squared bias than the λ of the same variance, which lies between two of the table's."""
-    curve = [found[f"{name.split()[0]} λ={weight:g}"] for weight in LAMBDAS]
-    variance = np.log10([summary.variance.mean() for summary in curve])
-    bias = np.array([summary.squared_bias for summary in curve])
-    at = np.log10(found[name].variance.mean())
-    of_lambda = np.array([np.interp(at, variance, group) for group in bias.T])
-    difference = interval(found[name].squared_bias - of_lambda)
+    """Whether an α has no less squared bias than the λ of the same variance."""
+    curve = {weight: found[f"{name.split()[0]} λ={weight:g}"] for weight in LAMBDAS}
+    variances = [(weight, summary.variance.mean()) for weight, summary in curve.items()]
+    same = at_variance(curve[0.0], curve[1.0], variances, found[name].variance.mean())
+    difference = interval(found[name].squared_bias - same.squared_bias)
     verdict = "agree" if difference.low > 0 else "disagree" if difference.high < 0 else "undecided"
     claim = f"{name} is no better than λ: its squared bias is above that of the λ with the same variance"
-    return Verdict(claim, f"difference {difference}", verdict)
+    measured = f"{interval(found[name].squared_bias)} against {interval(same.squared_bias)}; difference {difference}"
+    return Verdict(claim, measured, verdict)
 
 
 def draw(rows: Sequence[Row], out: Path) -> list[Figure]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from configs.tree import override
 from scripts.studies.base import Cell, Row, Verdict
@@ -104,6 +105,17 @@ class Summary(NamedTuple):
         return groups * estimate(self.mean, self.truth) - (groups - 1) * without
 
 
+def at_variance(none: Summary, full: Summary, variances: Sequence[tuple[float, float]], variance: float) -> Summary:
+    """The estimate at that λ in [0, 1] that has this variance; `variances` are (λ, variance) of at least three λ.
+
+    Each life's estimate is linear in λ, so its variance is quadratic, and nothing of this is approximate.
+    """
+    low, slope, curve = np.polynomial.Polynomial.fit(*np.transpose(variances), 2).convert().coef
+    roots = np.roots([curve, slope, low - variance])
+    weight = float(np.clip(np.real(roots[np.argmin(np.abs(roots - 0.5))]), 0.0, 1.0))
+    return Summary(none.mean + weight * (full.mean - none.mean), none.truth, np.full(GROUPS, variance))
+
+
 def summaries(rows: Sequence[Row]) -> dict[str, Summary]:
     """By estimator, in the order of the table."""
     rows = [row for row in rows if row.get("estimator", "") != ""]
@@ -135,6 +147,30 @@ def all_above(claim: str, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Ver
     held, broken = sum(f.low > 0 for f in found), sum(f.high < 0 for f in found)
     verdict = "disagree" if broken else "agree" if held == len(found) else "undecided"
     return Verdict(claim, f"{held} of {len(found)} steps hold, {broken} are the other way (95 %, Bonferroni)", verdict)
+
+
+def no_bias(claim: str, own: Summary, control: Summary) -> Verdict:
+    """Whether no bias is seen, at a size of sample at which that of `control`, which is biased, is.
+
+    Student's t over groups for each point and rate, at 5 % for all together (Bonferroni). The squared bias would not
+    do: near zero its estimate is far from normal, and its interval too narrow.
+    """
+
+    def t_and_error(summary: Summary) -> tuple[np.ndarray, np.ndarray]:
+        difference = (summary.mean - summary.truth).reshape(GROUPS, -1)
+        error = difference.std(axis=0, ddof=1) / np.sqrt(GROUPS)
+        return np.abs(difference.mean(axis=0)) / error, error
+
+    (found, error), (seen, _) = t_and_error(own), t_and_error(control)
+    limit = float(stats.t.ppf(1 - 0.025 / len(found), GROUPS - 1))
+    size = np.abs(own.truth.mean(axis=0)).mean()
+    below = float(np.max((found + limit) * error) / size)
+    verdict = "disagree" if found.max() > limit else "agree" if seen.max() > limit else "undecided"
+    measured = (
+        f"largest |t| {found.max():.2f}, limit {limit:.2f}; of {seen.max():.1f} without correction; at 95 % any bias is"
+        f" below {below:.0%} of the mean gradient; variance {interval(own.variance)}"
+    )
+    return Verdict(claim, measured, verdict)
 
 
 def draw_plane(axes: Any, found: dict[str, Summary], height: Callable[[Summary], np.ndarray], label: str) -> None:
