@@ -81,6 +81,8 @@ RANGES: dict[str, Range] = {
     "meta_optimizer.decay": DECAY,
     "meta_optimizer.max_grad_norm": NOT_NEGATIVE,
     "meta_gradient.trace_decay": UNIT,
+    "meta_gradient.standard_deviation": POSITIVE,
+    "meta_gradient.pairs": COUNT,
     "meta_gradient.baseline_decay": DECAY,
     "meta_gradient.diagnostics": NOT_NEGATIVE,
     "bootstrap.updates": COUNT,

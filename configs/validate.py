@@ -11,7 +11,9 @@ from agents.make import agent_names
 from agents.rules import load_rule, rule_shapes
 from configs.ranges import RANGES
 from configs.tree import ConfigError, Setting, check_choice, check_type, is_tuple, leaves
+from learner.config import EVOLUTION
 
+ONE_BY_ONE = ("trace", "finite_differences")  # differentiations whose cost grows with the number of meta-parameters
 IMAGE_TORSOS = ("nature", "impala_shallow", "impala_deep")
 
 
@@ -88,11 +90,12 @@ def _check_streams(config: Any) -> None:
 
 def _check_meta_gradient(config: Any) -> None:
     meta = config.meta_gradient
-    if meta.differentiation == "reverse" and meta.trace_decay != 1:
+    if meta.differentiation != "trace" and meta.trace_decay != 1:
         raise ConfigError(
             f"--meta-gradient.trace-decay: {meta.trace_decay:g} has no effect with --meta-gradient.differentiation"
-            " reverse; leave it at 1 or use trace"
+            f" {meta.differentiation}; leave it at 1 or use trace"
         )
+    _check_evolution(config)
     if meta.objective == "bootstrap":
         if meta.differentiation == "trace":
             raise ConfigError("--meta-gradient.objective: bootstrap needs --meta-gradient.differentiation reverse")
@@ -104,6 +107,41 @@ def _check_meta_gradient(config: Any) -> None:
         raise ConfigError(
             f"{changed.flag}: {changed.value} has no effect with --meta-gradient.objective {meta.objective}"
             "; use --meta-gradient.objective bootstrap"
+        )
+
+
+def _check_evolution(config: Any) -> None:
+    """Differentiation by perturbed copies of the life, and its settings."""
+    meta = config.meta_gradient
+    kind, flag = meta.differentiation, "--meta-gradient.differentiation"
+    default = type(meta)()
+    for name, users in (("standard_deviation", EVOLUTION), ("pairs", ("es", "pes"))):
+        value = getattr(meta, name)
+        if kind not in users and value != getattr(default, name):
+            raise ConfigError(
+                f"--meta-gradient.{name.replace('_', '-')}: {value:g} has no effect with {flag} {kind}; leave it at"
+                f" {getattr(default, name):g} or use {' or '.join(users)}"
+            )
+    if kind not in EVOLUTION:
+        return
+    if config.game not in JAX_GAMES or config.runtime == "ray":
+        where = f"--runtime {config.runtime}" if config.game in JAX_GAMES else f"--game {config.game}"
+        raise ConfigError(
+            f"{flag}: {kind} has copies of the agent act in the graph, which {where} cannot; use reverse or trace"
+        )
+    if meta.objective not in ("next", "all"):
+        raise ConfigError(
+            f"--meta-gradient.objective: {meta.objective} is no return, which {flag} {kind} needs; use next or all"
+        )
+    if config.lag == "1" and config.window < 2:
+        raise ConfigError(
+            f"{flag}: {kind} has no effect with --window 1 at --lag 1, where no batch is acted after an update of the"
+            " window; use --window 2 or more"
+        )
+    if config.correction:
+        raise ConfigError(
+            f"--correction: {config.correction:g} has no effect with {flag} {kind}, whose copies meet their own data;"
+            " use 0"
         )
 
 
@@ -134,10 +172,10 @@ def _check_agent(config: Any) -> None:
             f"--meta-gradient.objective: {config.meta_gradient.objective} does not score what --agent maml has adapted"
             " to; use next or all"
         )
-    if config.agent in ("lirpg", "lpg") and config.meta_gradient.differentiation == "trace":
+    if config.agent in ("lirpg", "lpg") and config.meta_gradient.differentiation in ONE_BY_ONE:
         raise ConfigError(
-            f"--meta-gradient.differentiation: trace is not allowed with --agent {config.agent}, whose η is a network:"
-            " too many parameters; use reverse"
+            f"--meta-gradient.differentiation: {config.meta_gradient.differentiation} is not allowed with --agent"
+            f" {config.agent}, whose η is a network: too many parameters; use reverse"
         )
     if config.lpg.rule:
         if config.agent != "lpg":
@@ -185,10 +223,10 @@ def _check_self_tuned(config: Any) -> None:
         raise ConfigError(
             f"--self-tuned.form: {own.form} has no effect with --agent {config.agent} and no --self-tuned.parameters"
         )
-    if config.meta_gradient.differentiation == "trace":
+    if config.meta_gradient.differentiation in ONE_BY_ONE:
         raise ConfigError(
             f"--self-tuned.form: {own.form} is a network, too many parameters for --meta-gradient.differentiation"
-            " trace; use reverse"
+            f" {config.meta_gradient.differentiation}; use reverse"
         )
 
 
@@ -206,7 +244,7 @@ def _check_correction(config: Any) -> None:
             f"--correction: {config.correction:g} corrects for returns, which --meta-gradient.objective bootstrap"
             " does not score by; use 0, or another objective"
         )
-    if config.inner.surrogate != "plain":
+    if config.inner.surrogate != "plain" and config.agent != "bandit":  # whose study shows what comes of both
         raise ConfigError(
             f"--correction: {config.correction:g} and --inner.surrogate {config.inner.surrogate} count the same effect"
             " twice; use --correction 0, or --inner.surrogate plain"

@@ -44,15 +44,23 @@ class MetaOptimizerConfig:
     """Clip the meta-gradient to this global norm; 0 for none."""
 
 
+EVOLUTION = ("es", "pes", "finite_differences")  # differentiations by perturbed copies, which act
+
+
 @dataclasses.dataclass(frozen=True)
 class MetaGradientConfig:
     objective: Literal["same", "next", "all", "bootstrap"] = "same"
     """What scores the window: the outer loss on the same batch (STAC), the next (MGRL) or all (No DICE); or a
     bootstrapped target (BMG)."""
-    differentiation: Literal["reverse", "trace"] = "reverse"
-    """reverse: adjoint sweep over the window's tape; trace: forward sensitivities dθ/dη, never truncated."""
+    differentiation: Literal["reverse", "trace", "es", "pes", "finite_differences"] = "reverse"
+    """reverse: adjoint sweep over the window's tape; trace: forward sensitivities dθ/dη, never truncated; in studies
+    also from perturbed copies of the life: es and pes (persistent), evolution strategies, and finite_differences."""
     trace_decay: float = 1.0
     """trace: decay μ in [0, 1] of the old sensitivity; 1 is exact, 0 keeps the last update only."""
+    standard_deviation: float = 0.1
+    """es, pes: standard deviation σ of the perturbations of raw η; finite_differences: half the width."""
+    pairs: int = 1
+    """es, pes: antithetic pairs of copies, at η + ε and η - ε."""
     score_returns: Literal["all", "others"] = "all"
     """Sampling correction: each stream's score is weighted by the mean return of all streams, or of the other ones."""
     score_reduction: Literal["sum", "mean"] = "sum"

@@ -10,9 +10,10 @@ import optax
 
 from agents.types import Agent, Array, MetaParams, Trajectory
 from learner.checkpoint import rebuild
-from learner.config import BootstrapConfig, InnerOptimizerConfig, MetaGradientConfig, MetaOptimizerConfig
+from learner.config import EVOLUTION, BootstrapConfig, InnerOptimizerConfig, MetaGradientConfig, MetaOptimizerConfig
 from learner.inner_update import InnerState, InnerUpdate, nonfinite_leaves, select
 from learner.mesh import Mesh, NoMesh
+from learner.meta_gradients.base import Estimate
 from learner.meta_gradients.linearization import Forward
 from learner.meta_gradients.reverse import Place, ReverseMetaGradient, last_entry
 from learner.meta_gradients.trace import TraceMetaGradient
@@ -69,7 +70,7 @@ class Learner:
         self._trace = self._reverse = None
         if self._self_tuned and meta_gradient.differentiation == "trace":
             self._trace = TraceMetaGradient(self._inner, correction_, meta_gradient.trace_decay)
-        elif self._self_tuned:
+        elif self._self_tuned and meta_gradient.differentiation not in EVOLUTION:
             self._reverse = ReverseMetaGradient(
                 self._inner, meta_gradient.objective, window, correction_, keep, bootstrap
             )
@@ -149,10 +150,18 @@ class Learner:
             kept=self._update_inner(at_entry, entry.trajectory, entry.count, entry.baseline, before)[2]
         )
 
-    def step(self, state: LearnerState, trajectory: Trajectory) -> tuple[LearnerState, dict[str, Array]]:
+    def step(
+        self, state: LearnerState, trajectory: Trajectory, estimate: Estimate | None = None
+    ) -> tuple[LearnerState, dict[str, Array]]:
         """Uses batch D^k: closes the window that it ends, if any, then updates θ with it.
 
         The window's last batch is the next one's first, so no experience is skipped or used twice for θ.
+
+        Args:
+          state: the life so far.
+          trajectory: D^k.
+          estimate: the window's meta-gradient, where it is told by copies of the life (see `evolution`): the learner
+            itself sees no copies.
 
         Returns the next state and this step's metrics (device scalars; nothing waits for them), among them
         `skipped/leaves`, a [number of leaves] bool vector of the inner gradient's non-finite leaves (see `leaf_names`).
@@ -164,7 +173,8 @@ class Learner:
         count = jnp.asarray(state.inner_updates, jnp.int32)
         forward = None
         if self._self_tuned and state.tape:
-            state, metrics, forward = self._close(state, last_entry(trajectory, count, stream_return, baseline))
+            last = last_entry(trajectory, count, stream_return, baseline)
+            state, metrics, forward = self._close(state, last, estimate)
         inner, (grads, logits, applied), kept, trace, skipped, logs = self._update_inner(
             state, trajectory, count, baseline, state.tape, forward
         )
@@ -215,7 +225,9 @@ class Learner:
         """Inner updates between two steps of η."""
         return self._window
 
-    def _close(self, state: LearnerState, last: TapeEntry) -> tuple[LearnerState, dict[str, Array], Forward | None]:
+    def _close(
+        self, state: LearnerState, last: TapeEntry, estimate: Estimate | None
+    ) -> tuple[LearnerState, dict[str, Array], Forward | None]:
         """What batch D^k, k = length of the tape, is to the open window: its end, or one more of its boundaries.
 
         Also returns the network's forward pass on it, where the window's end had need of it and the update to come has.
@@ -239,10 +251,16 @@ class Learner:
             if not ends:
                 return state._replace(trace=trace), {}, None
             estimate, trace = self._trace.estimate(trace, state.meta.params)
-        elif ends:
+        elif ends and self._reverse:
             estimate, logs, forward = self._reverse(
                 state.meta.params, state.tape, state.inner, last, self._looks_closer(state.meta_updates)
             )
+        elif ends:
+            if estimate is None:
+                raise ValueError(
+                    f"{self._config.differentiation}: the window's meta-gradient must be given to the learner"
+                )
+            logs = {}
         else:
             return state, {}, None
         meta, skipped = self._meta_step(state.meta, estimate.gradient, state.skipped)

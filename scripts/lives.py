@@ -18,15 +18,25 @@ from actors.unroll import start_in_graph, unroll_in_graph
 from agents.types import Array, MetaParams, Params, real_transitions
 from configs.experiment import ExperimentConfig
 from configs.tree import ConfigError
+from learner.config import EVOLUTION
 from learner.inner_update import nonfinite_leaves
 from learner.learner import Learner
 from learner.mesh import NoMesh
+from learner.meta_gradients.base import Estimate
+from learner.meta_gradients.evolution import Evolution
 from learner.state import LearnerState
 from scripts.train import make_learner
 
 LIVES = "lives"  # the axis of lives, for collectives over them
 # Folded into a life's key; the indices of its unrolls are far below.
-_TASK, _REBORN, _FIRST = (2**31 - 1 - i for i in range(3))
+_TASK, _REBORN, _FIRST, _PERTURBED = (2**31 - 1 - i for i in range(4))
+
+
+class Copies(NamedTuple):
+    """Perturbed copies of a life, each at the start of a window: its first batch is not acted yet."""
+
+    lives: "Life"  # [pairs, 2, ...]
+    gathered: Array  # [pairs, d] the perturbations that they have lived under, summed
 
 
 class Life(NamedTuple):
@@ -36,10 +46,14 @@ class Life(NamedTuple):
     actor: Any  # environments, their last time steps, and the core state
     stale: Params  # at lag 1 the parameters before the last update; () at lag 0
     key: Array  # the actor's
+    copies: Copies | tuple[()] = ()  # for differentiation by perturbed copies
 
 
 class Lives:
     """Lives of one experiment, side by side under `vmap`.
+
+    Where copies of a life tell its meta-gradient (es, pes, finite_differences), they act each window before the life
+    itself does, with the life's own random numbers.
 
     Args:
       config: an experiment on a JAX game, at lag 0 or 1, with one actor.
@@ -72,13 +86,13 @@ class Lives:
         self._skip = skip
         self._shared = shared
         share = _mean_over_lives if shared else lambda gradient: gradient
+        meta_gradient = config.meta_gradient
         self._learner = make_learner(
-            config,
-            self._environment.spec,
-            mesh=NoMesh(),
-            share=share,
-            keep=config.meta_gradient.linearization == "keep",
+            config, self._environment.spec, mesh=NoMesh(), share=share, keep=meta_gradient.linearization == "keep"
         )
+        self._evolution = None
+        if meta_gradient.differentiation in EVOLUTION and jax.tree.leaves(self.eta()):
+            self._evolution = Evolution(meta_gradient, self._learner.span)
         if self._learner.agent.starts_from_meta:  # a life is a window, and η where it begins
             self._lifetime = 1
         self._start = jax.jit(self._vmap(self._start_one))
@@ -136,13 +150,44 @@ class Lives:
         life = Life(learner, actor, stale, key)
         if self._skip:
             first = jax.random.randint(jax.random.fold_in(key, _FIRST), (), 0, self._skip + 1)
-            life = jax.lax.while_loop(lambda life: life.learner.inner_updates < first, self._outside, life)
-        return self._update(life)[0]
+            life = jax.lax.while_loop(lambda life: life.learner.inner_updates < first, self._skipped, life)
+        return self._update(life)[0]._replace(copies=self._copies(life))
 
-    def _outside(self, life: Life) -> Life:
+    def _skipped(self, life: Life) -> Life:
         """One update that is in no window."""
-        life, _ = self._update(life)
-        return life._replace(learner=life.learner._replace(tape=()))
+        return self._outside(life)[0]
+
+    def _outside(self, life: Life) -> tuple[Life, dict[str, Array]]:
+        life, metrics = self._update(life)
+        return life._replace(learner=life.learner._replace(tape=())), metrics
+
+    def _copies(self, life: Life) -> Copies | tuple[()]:
+        """New copies of a life that is about to begin a window."""
+        if not self._evolution:
+            return ()
+        life = life._replace(learner=life.learner._replace(tape=()), copies=())
+        meta_params = life.learner.meta.params
+        nothing = jax.tree.map(jnp.zeros_like, self._evolution.perturb(jax.random.key(0), meta_params))
+        shape = (len(nothing), 2)
+        return Copies(jax.tree.map(lambda x: jnp.broadcast_to(x, shape + jnp.shape(x)), life), nothing)
+
+    def _evolve(self, life: Life) -> tuple[Estimate, Copies]:
+        """The window's meta-gradient from copies that act it under perturbed η, and these copies at its end."""
+        meta = life.learner.meta
+        key = jax.random.fold_in(jax.random.fold_in(life.key, _PERTURBED), life.learner.inner_updates)
+        perturbations = self._evolution.perturb(key, meta.params)
+
+        def act(copy: Life, meta_params: MetaParams) -> tuple[Life, Array]:
+            copy = copy._replace(learner=copy.learner._replace(meta=meta._replace(params=meta_params)))
+            copy, metrics = jax.lax.scan(lambda life, _: self._outside(life), copy, length=self._learner.span)
+            _, last = self._outside(copy)  # what the next window begins with
+            returns = jnp.append(metrics["return"][1:], last["return"])
+            return copy, self._evolution.score(returns)
+
+        perturbed = self._evolution.copies(meta.params, perturbations)
+        copies, scores = jax.vmap(jax.vmap(act))(life.copies.lives, perturbed)
+        gathered = life.copies.gathered + perturbations
+        return self._evolution.estimate(meta.params, gathered, scores), Copies(copies, gathered)
 
     def _reborn(self, life: Life) -> Life:
         """A new life with the same η; the baseline of the correction knows past lives, which biases nothing."""
@@ -151,8 +196,8 @@ class Lives:
         learner = self._learner.init(params_key, life.learner.meta)
         return self._be_born(learner._replace(baseline=life.learner.baseline), streams, key)
 
-    def _update(self, life: Life) -> tuple[Life, dict[str, Array]]:
-        """One batch and what the learner makes of it."""
+    def _update(self, life: Life, estimate: Estimate | None = None) -> tuple[Life, dict[str, Array]]:
+        """One batch and what the learner makes of it; `estimate` for its window's end."""
         learner, index = life.learner, life.learner.inner_updates
         late = self._config.lag == "1"
         params, version = (life.stale, jnp.maximum(index - 1, 0)) if late else (learner.inner.params, index)
@@ -166,17 +211,21 @@ class Lives:
             jax.random.fold_in(life.key, index),
         )
         stale = learner.inner.params if late else ()
-        learner, metrics = self._learner.step(learner, trajectory)
+        learner, metrics = self._learner.step(learner, trajectory, estimate)
         real = real_transitions(trajectory.step_type)
         metrics["reward"] = jnp.sum(trajectory.reward * real) / jnp.maximum(jnp.sum(real), 1)
-        return Life(learner, actor, stale, life.key), metrics
+        metrics["return"] = jnp.mean(self._learner.agent.stream_return(trajectory))
+        return life._replace(learner=learner, actor=actor, stale=stale), metrics
 
     def _window(self, life: Life) -> tuple[Life, dict[str, Array]]:
         """The updates from one step of η to the next; a window's first update has happened before it."""
         metrics = []
+        estimate, copies = self._evolve(life) if self._evolution else (None, ())
         for _ in range(self._learner.span):
-            life, of_update = self._update(life)
+            before = life
+            life, of_update = self._update(life, estimate)
             metrics.append(of_update)
+        life = life._replace(copies=copies if copies and self._evolution.persistent else self._copies(before))
         records = {name: jnp.stack([m[key] for m in metrics]) for name, key in _OF_UPDATES.items()}
         records |= {name: metrics[-1][name] for name in metrics[-1] if name.startswith(("meta/", "meta_grad/"))}
         records["skipped"] = life.learner.skipped.inner + life.learner.skipped.meta

@@ -16,6 +16,10 @@ from scripts.parse import Parser
 from scripts.studies.base import PAGE, SCALES, Study, run_study
 
 STUDIES = (
+    "nodice_fig1",
+    "nodice_fig2",
+    "nodice_fig3",
+    "nodice_fig4",
     "nodice_fig5",
     "tang_variance",
     "tang_maml",

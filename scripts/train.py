@@ -14,6 +14,7 @@ from agents.config import AgentSettings
 from configs.experiment import ExperimentConfig, agent_settings, from_json, to_json
 from configs.tree import ConfigError
 from configs.validate import check_devices
+from learner.config import EVOLUTION
 from scripts.compile_cache import use_compile_cache
 from scripts.progress import Progress
 from scripts.run_dir import RunDirectory, default_path, read_config
@@ -24,6 +25,11 @@ KEPT_SHARE = 0.25  # of the free memory that linearisations may take
 
 def train(config: ExperimentConfig) -> int:
     """A new life. Returns the exit code: 0 finished or stopped by the user, 1 where training could not go on."""
+    if config.meta_gradient.differentiation in EVOLUTION:
+        raise ConfigError(
+            f"--meta-gradient.differentiation: {config.meta_gradient.differentiation} has copies of the agent act in"
+            " the graph, which actors of `onelife train` do not; use reverse or trace (studies take it)"
+        )
     path = Path(config.run_dir) if config.run_dir else default_path(config.agent, config.game, config.seed)
     return _run(dataclasses.replace(config, run_dir=str(path)), resumed=False)
 

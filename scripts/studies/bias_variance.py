@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from configs.experiment import ExperimentConfig
-from configs.tree import override
+from configs.tree import ConfigError, override
 from scripts.figure import panels
 from scripts.lives import Lives
 
@@ -81,8 +81,9 @@ def bias_variance(
       problem: a game in JAX and an agent with scalar meta-parameters, whose outer loss is the policy gradient of the
         mean reward alone (no value, entropy or KL terms, means, no clipping, no bootstrapping past the batch): with any
         other, what is called bias here would be the difference of two objectives.
-      estimators: name -> settings that make it, such as {"correction": 1.0} or {"inner.surrogate": "dice"}. A shorter
-        "window" truncates: each life's begins after a random number of updates, and fits in.
+      estimators: name -> settings that make it, such as {"correction": 1.0}, {"inner.surrogate": "dice"} or
+        {"meta_gradient.differentiation": "es"}. A shorter "window" truncates: each life's begins after a random number
+        of updates, and fits in; with pes the life is cut into windows, and all of them count.
       samples: lives for each estimator; all use the same seeds.
       eps: the finite differences' width, in raw meta-parameters.
       reference_samples: lives for the finite differences (`samples`, unless given).
@@ -111,48 +112,36 @@ def bias_variance(
 
 
 def estimator(problem: Problem, settings: dict[str, Any]) -> Sampler:
-    """Each life's estimate of the gradient of its mean reward, from the learner itself."""
-    config = override(problem.config, settings)
-    lives = Lives(config, own_tasks=problem.own_tasks, skip=problem.config.window - config.window)
+    """Each life's estimate of the gradient of its mean reward, from the learner itself.
+
+    One window is a life's estimate, wherever it lies; with `pes` all of a life's windows together are.
+    """
+    config = override(problem.config, {"meta_optimizer.learning_rate": 0.0} | settings)
+    life, window = problem.config.window, config.window
+    if config.meta_gradient.differentiation != "pes":
+        lives, windows, weight = Lives(config, own_tasks=problem.own_tasks, skip=life - window), 1, 1.0
+    elif life % window:
+        raise ConfigError(f"--window: {window} does not divide the {life} updates of a life, which pes sums over")
+    else:
+        # Each window divides its sum of rewards by its own number of batches, the life by all of them.
+        lives, windows, weight = Lives(config, own_tasks=problem.own_tasks), life // window, (window + 1) / (life + 1)
 
     def sample(eta: Eta | None, samples: int) -> np.ndarray:
         parts = []
         for seeds in _chunks(samples):
-            _, records = lives.run(lives.start(seeds, _repeated(lives, eta, len(seeds))), 1)
+            _, records = lives.run(lives.start(seeds, _repeated(lives, eta, len(seeds))), windows)
             names = sorted(name for name in records if name.startswith("meta_grad/of_"))
-            parts.append(np.stack([-np.asarray(records[name])[:, 0] for name in names], axis=-1))
-        return np.concatenate(parts).astype(np.float64)
+            parts.append(np.stack([-np.asarray(records[name], np.float64).sum(axis=1) for name in names], axis=-1))
+        return weight * np.concatenate(parts)
 
     return sample
 
 
 def finite_differences(problem: Problem, eps: float) -> Sampler:
-    """(J(η + eps/2) - J(η - eps/2)) / eps of each life, by coordinate, with the same random numbers on both sides.
-
-    J is the mean reward of the life's batches; the first one does not depend on η and drops out.
-    """
-    still = override(problem.config, {"meta_optimizer.learning_rate": 0.0, "correction": 0.0})
-    lives = Lives(still, own_tasks=problem.own_tasks)
-
-    def mean_reward(seeds: Sequence[int], eta: Eta) -> np.ndarray:
-        _, records = lives.run(lives.start(seeds, eta), 1)
-        rewards = np.asarray(records["reward"], np.float64)[:, 0]
-        return rewards.sum(axis=1) / (rewards.shape[1] + 1)
-
-    def sample(eta: Eta | None, samples: int) -> np.ndarray:
-        parts = []
-        for seeds in _chunks(samples):
-            start = _repeated(lives, eta, len(seeds))
-            columns = []
-            for name in sorted(start):
-                above, below = (
-                    mean_reward(seeds, start | {name: np.float32(start[name] + sign * eps / 2)}) for sign in (1, -1)
-                )
-                columns.append((above - below) / eps)
-            parts.append(np.stack(columns, axis=-1))
-        return np.concatenate(parts)
-
-    return sample
+    """(J(η + eps/2) - J(η - eps/2)) / eps of each life, by coordinate, with the same random numbers on both sides."""
+    kind = {"differentiation": "finite_differences", "standard_deviation": eps / 2}
+    settings = {f"meta_gradient.{name}": value for name, value in kind.items()}
+    return estimator(problem, settings | {"correction": 0.0})
 
 
 def standard_error(values: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from configs.tree import ConfigError, choices, is_tuple, item_type, leaves, over
 from configs.validate import check_devices
 
 MLP = {"network.torso": "mlp"}
+GRAPH = {"game": "catch", **MLP, "window": 2, "meta_gradient.objective": "all"}
 SETTINGS = list(leaves(ExperimentConfig()))
 NUMBERS = [setting for setting in SETTINGS if item_type(setting.type) in (int, float)]
 
@@ -47,7 +48,7 @@ def test_numbers_outside_their_range_are_refused(setting):
 @pytest.mark.parametrize("setting", [s for s in SETTINGS if choices(s.type)], ids=lambda setting: setting.path)
 def test_choices(setting):
     with pytest.raises(ConfigError, match=setting.flag):
-        override(ExperimentConfig(), {setting.path: "es"})
+        override(ExperimentConfig(), {setting.path: "anything"})
 
 
 @pytest.mark.parametrize(
@@ -66,6 +67,7 @@ def test_choices(setting):
         {"correction": 0.1, "window": 2, "lag": "free"},
         {"correction": 0.1, "window": 1, "lag": "0", "meta_gradient.differentiation": "trace"},
         {"meta_gradient.differentiation": "trace", "meta_gradient.trace_decay": 0.0},
+        {**GRAPH, "meta_gradient.differentiation": "pes", "meta_gradient.pairs": 3},
         {"runtime": "ray", "ray.address": "auto"},
         {"streams": 1},
         {"streams": 2, "meta_gradient.score_returns": "others"},
@@ -172,6 +174,18 @@ def test_devices():
         ({"meta_gradient.objective": "bootstrap", "bootstrap.match_policy": 0.0}, "other matching weights are 0, too"),
         ({"meta_gradient.objective": "bootstrap", "window": 5, "correction": 0.1}, "does not score by"),
         ({"outer.value_weight": 0.0}, "which would stay 0"),
+        ({"meta_gradient.pairs": 2}, "--meta-gradient.pairs: 2 has no effect with --meta-gradient.differentiation rev"),
+        ({**GRAPH, "meta_gradient.differentiation": "finite_differences", "meta_gradient.pairs": 2}, "use es or pes"),
+        ({"meta_gradient.standard_deviation": 0.2}, "leave it at 0.1 or use es or pes or finite_differences"),
+        ({"meta_gradient.differentiation": "es"}, "which --game atari:pong cannot"),
+        ({**GRAPH, "meta_gradient.differentiation": "es", "runtime": "ray"}, "which --runtime ray cannot"),
+        ({**GRAPH, "meta_gradient.differentiation": "es", "meta_gradient.objective": "same"}, "use next or all"),
+        ({**GRAPH, "meta_gradient.differentiation": "pes", "window": 1}, "use --window 2 or more"),
+        ({**GRAPH, "meta_gradient.differentiation": "es", "window": 3, "correction": 0.1}, "meet their own data"),
+        (
+            {**GRAPH, "meta_gradient.differentiation": "finite_differences", "self_tuned.form": "history"},
+            "too many parameters for --meta-gradient.differentiation finite_differences",
+        ),
     ],
 )
 def test_settings_that_undo_each_other_are_refused(values, said):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from configs.tree import override
+from configs.tree import ConfigError, override
 from scripts.studies.bias_variance import Problem, bias_variance, estimator, finite_differences
-from scripts.studies.nodice_fig5 import bandit
+from scripts.studies.nodice import bandit
 
 # Two arms that pay 0 and about 1.3, and a short life with large steps: what λ corrects for stands out of the noise.
 SMALL = Problem(
@@ -48,10 +48,23 @@ def test_the_full_correction_agrees_with_finite_differences_and_none_does_not(tr
 
 
 @pytest.mark.slow
+def test_pes_sums_over_a_lifes_windows(truth):
+    pes = {"meta_gradient.differentiation": "pes", "meta_gradient.standard_deviation": 0.2, "window": 1}
+    estimates = estimator(SMALL, pes)(None, SAMPLES)
+    assert z_scores(estimates, truth).max() < 4
+    error = estimates.std(axis=0, ddof=1) / np.sqrt(SAMPLES)
+    assert np.any(truth.mean(axis=0) > 5 * error)  # so that a sum of another scale would not pass
+    with pytest.raises(ConfigError, match="--window: 2 does not divide the 3 updates of a life"):
+        estimator(SMALL, pes | {"window": 2})
+
+
+@pytest.mark.slow
 def test_a_comparison_names_and_plots_what_it_found(tmp_path):
-    found = bias_variance(SMALL, {"none": {}, "short": {"window": 2}, "DiCE": {"inner.surrogate": "dice"}}, 2_000)
-    assert [row.estimator for row in found.rows] == ["none", "short", "DiCE"]
+    found = bias_variance(
+        SMALL, {"none": {}, "short": {"window": 2}, "ES": {"meta_gradient.differentiation": "es"}}, 2_000
+    )
+    assert [row.estimator for row in found.rows] == ["none", "short", "ES"]
     assert all(row.mean.shape == (2,) and row.variance > 0 and -1 <= row.cosine <= 1 for row in found.rows)
-    assert str(found).count("\n") == 3 and "DiCE" in str(found)
+    assert str(found).count("\n") == 3 and "ES" in str(found)
     found.plot(tmp_path / "plane.png")
     assert (tmp_path / "plane.png").stat().st_size > 1_000

@@ -1,0 +1,130 @@
+"""No DICE, Figure 1: where nine starts of η go, by five estimators, over the landscape of returns."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from scripts.figure import panels
+from scripts.studies.base import Cell, Figure, Row, Study, Verdict
+from scripts.studies.nodice import (
+    CORRECTED,
+    DICE,
+    DICE_CORRECTED,
+    FINITE_DIFFERENCES,
+    NAIVE,
+    Learning,
+    ends,
+    learn,
+    learned,
+    mean_rewards,
+    paths,
+)
+from scripts.studies.nodice_fig2 import LIVES, learning
+from scripts.studies.nodice_plane import WINDOWS
+from scripts.studies.statistics import is_above, is_not_below
+
+STARTS = {"smoke": (1.0, 3.0), "small": (1.0, 3.0, 5.0), "paper": (1.0, 3.0, 5.0)}  # of each raw rate
+GRID = {"smoke": 3, "small": 11, "paper": 50}  # points of each raw rate
+SPAN = (-5.0, 15.0)
+GRID_LIVES = {"smoke": 20, "small": 1_000, "paper": 500_000}  # the authors' number
+UPDATES_OF_ETA = {"smoke": 2, "small": 300, "paper": 100_000}
+RATE = {"smoke": 1.0, "small": 0.5, "paper": 0.01}  # of η's SGD
+LANDSCAPE = "landscape"
+PAPER = "46 days on one core (projected from 0.5 s an update, 2.3 s by finite differences)"
+MARGIN = 0.005  # a reward a pull that counts as the same
+
+
+class Landscape(NamedTuple):
+    rates: tuple[float, ...]  # raw, each of the two
+    lives: int  # at each point
+    life: int
+
+
+def _cells(scale: str, seeds: int) -> list[Cell]:
+    starts = tuple(itertools.product(STARTS[scale], STARTS[scale]))
+    rates = tuple(map(float, np.linspace(*SPAN, GRID[scale])))
+    landscape = Cell(LANDSCAPE, Landscape(rates, GRID_LIVES[scale], WINDOWS[scale][-1]))
+    return [landscape] + [
+        Cell(name, learning(scale, name, starts, seeds, RATE[scale], GRID_LIVES[scale])) for name in LIVES[scale]
+    ]
+
+
+def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
+    """The path of η from every start, or the mean reward at every point of the landscape."""
+    del out
+    if isinstance(cell.content, Learning):
+        return learn(cell.content, lambda part: tell(cell.name, part))
+    rates, lives, life = cell.content
+    rows = []
+    for index, early in enumerate(rates):
+        tell(cell.name, index / len(rates))
+        rewards = mean_rewards([(early, late) for late in rates], 0, lives, life)
+        rows += [{"early": early, "late": late, "reward": reward} for late, reward in zip(rates, rewards, strict=True)]
+    return rows
+
+
+def judge(rows: Sequence[Row]) -> list[Verdict]:
+    names = learned(rows)
+    end = {name: ends(rows, name) for name in names}
+    late = {name: ends(rows, name, "late") for name in names}
+    best = max(row["reward"] for row in rows if row["cell"] == LANDSCAPE)
+    verdicts = [
+        is_not_below(
+            f"{name} bring η to the top of the landscape (within {MARGIN:g} a pull, mean over starts)",
+            end[name],
+            np.full_like(end[name], best),
+            MARGIN,
+        )
+        for name in (FINITE_DIFFERENCES, CORRECTED)
+    ]
+    for name in (name for name in (NAIVE, DICE, DICE_CORRECTED) if name in names):
+        away = f"{name}: the late rate ends above that of finite differences"
+        verdicts.append(is_above(away, late[name], late[FINITE_DIFFERENCES]))
+        below = f"{name} ends below finite differences"
+        verdicts.append(is_above(below, end[FINITE_DIFFERENCES], end[name], " a pull"))
+    return verdicts
+
+
+def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
+    land = [row for row in rows if row["cell"] == LANDSCAPE]
+    rates = sorted({row["early"] for row in land})
+    height = np.array([row["reward"] for row in land]).reshape(len(rates), len(rates))
+    names = learned(rows)
+    with panels(out / "paths.png", len(names), rows=2) as axes:
+        for axis, name in zip(axes, names, strict=True):
+            axis.pcolormesh(rates, rates, height.T, cmap="Greys", shading="nearest")
+            early, late = (paths(rows, name, column)[1] for column in ("early", "late"))
+            axis.plot(early.T, late.T, linewidth=1)
+            axis.plot(early[:, 0], late[:, 0], "kx", markersize=5)
+            axis.plot(early[:, -1], late[:, -1], "ko", markersize=3)
+            axis.set(title=name, xlabel="early, raw", ylabel="late, raw", xlim=SPAN, ylim=SPAN)
+    return [Figure("paths.png", "Crosses: starts; dots: ends; the darker the ground, the higher the mean reward there")]
+
+
+def setting(scale: str) -> str:
+    lives = ", ".join(f"{name} {count:,}" for name, count in LIVES[scale].items())
+    return (
+        f"30 arms, a life of {WINDOWS[scale][-1] + 1} batches of 10 pulls, untruncated. Raw η starts with each of its"
+        f" two rates in {', '.join(map(str, STARTS[scale]))}; SGD of rate {RATE[scale]:g},"
+        f" {UPDATES_OF_ETA[scale]:,} updates of η; lives an update: {lives}. Ground: {GRID[scale]}² points of"
+        f" {GRID_LIVES[scale]:,} lives, the same as judge the ends; intervals over starts."
+    )
+
+
+STUDY = Study(
+    title="No DICE, Figure 1: paths of η over the landscape of returns",
+    question=(
+        "Vuorio et al. 2021: finite differences and the full correction bring every start to the same optimum; without"
+        " correction both learning rates grow past it; DiCE wanders, and settles elsewhere."
+    ),
+    minutes={"smoke": "1 min", "small": "16 min on a shared core (projected)", "paper": PAPER},
+    seeds={"smoke": 1, "small": 1, "paper": 1},
+    cells=_cells,
+    run=run,
+    judge=judge,
+    draw=draw,
+    setting=setting,
+)

@@ -1,0 +1,191 @@
+"""Bias and variance of estimators on No DICE's bandit at points of η: cells, summaries and verdicts of its studies."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from configs.tree import override
+from scripts.studies.base import Cell, Row, Verdict
+from scripts.studies.bias_variance import Problem, estimator, finite_differences
+from scripts.studies.nodice import NAMES, UPDATES, bandit
+from scripts.studies.statistics import interval
+
+LAMBDAS = (0.0, 0.2, 0.6, 1.0)
+WINDOWS = {"smoke": (1, 2), "small": (1, 8, 22, UPDATES), "paper": (1, 8, 22, UPDATES)}
+EPS = 0.2
+REFERENCE = "truth"
+GROUPS = 20  # of lives: the spread over them gives every interval
+
+
+class Plane(NamedTuple):
+    """One program: an estimator, at every point of a grid of η."""
+
+    settings: dict[str, Any] | None  # None: the truth
+    life: int  # updates
+    grid: tuple[float, ...]  # of each raw rate
+    samples: int  # lives at each point
+
+
+def plane_cells(scale: str, grid: tuple[float, ...], samples: int, further: dict[str, dict[str, Any]]) -> list[Cell]:
+    """The truth, every window at all λ, and further estimators."""
+    windows = {f"T={window}": {"window": window} for window in WINDOWS[scale]}
+    found = {REFERENCE: None} | windows | further
+    return [Cell(name, Plane(settings, WINDOWS[scale][-1], grid, samples)) for name, settings in found.items()]
+
+
+def run_plane(cell: Cell, tell: Callable[[str, float], None]) -> list[Row]:
+    """At every point of η: mean and variance of one life's estimate, by group of lives."""
+    settings, life, grid, samples = cell.content
+    problem = Problem(override(bandit(), {"window": life}))
+    rows: list[Row] = []
+    points = list(itertools.product(grid, grid))
+    if settings is None:
+        samplers = {cell.name: finite_differences(problem, EPS)}
+    elif len(settings) > 1:
+        samplers = {cell.name: estimator(problem, settings)}
+    else:
+        weights = (0, 1) if settings["window"] > 1 else (0,)  # at T = 1 no batch lies between: λ has nothing to act on
+        samplers = {f"{cell.name} λ={w}": estimator(problem, settings | {"correction": float(w)}) for w in weights}
+    for index, (early, late) in enumerate(points):
+        tell(f"{cell.name}, point {index + 1} of {len(points)}", index / len(points))
+        values = {name: sample({"early": early, "late": late}, samples) for name, sample in samplers.items()}
+        if len(values) == 2:
+            # Linear in λ, and the seeds are the same: life by life, all in between follow from the ends.
+            (none, full) = values.values()
+            values = {f"{cell.name} λ={weight:g}": none + weight * (full - none) for weight in LAMBDAS}
+        rows += [
+            {"estimator": name, "early": early, "late": late, "group": group} | _summary(part)
+            for name, value in values.items()
+            for group, part in enumerate(np.array_split(value, GROUPS))
+        ]
+    return rows
+
+
+def _summary(values: np.ndarray) -> Row:
+    means = {f"mean_{name}": values[:, i].mean() for i, name in enumerate(NAMES)}
+    return means | {"variance": values.var(axis=0, ddof=1).sum()}
+
+
+class Summary(NamedTuple):
+    """One estimator, by group of lives; the groups of all estimators are the same lives."""
+
+    mean: np.ndarray  # [groups, points, 2]
+    truth: np.ndarray  # [groups, points, 2] finite differences on the same lives
+    variance: np.ndarray  # [groups] of one life's estimate, mean over points of η
+
+    @property
+    def squared_bias(self) -> np.ndarray:
+        """[groups] jackknife values, whose mean is the squared bias (over points and rates) less what noise adds."""
+
+        def estimate(mean: np.ndarray, truth: np.ndarray) -> float:
+            difference = mean - truth
+            return np.mean(difference.mean(axis=0) ** 2 - difference.var(axis=0, ddof=1) / len(difference))
+
+        return self._jackknife(estimate)
+
+    @property
+    def cosine(self) -> np.ndarray:
+        """[groups] jackknife values of the cosine of the mean with the truth, mean over points."""
+
+        def estimate(mean: np.ndarray, truth: np.ndarray) -> float:
+            mean, truth = mean.mean(axis=0), truth.mean(axis=0)
+            norms = np.linalg.norm(mean, axis=1) * np.linalg.norm(truth, axis=1)
+            return np.mean(np.sum(mean * truth, axis=1) / norms)
+
+        return self._jackknife(estimate)
+
+    def _jackknife(self, estimate: Callable[[np.ndarray, np.ndarray], float]) -> np.ndarray:
+        groups = len(self.mean)
+        without = np.array(
+            [estimate(*(np.delete(x, g, axis=0) for x in (self.mean, self.truth))) for g in range(groups)]
+        )
+        return groups * estimate(self.mean, self.truth) - (groups - 1) * without
+
+
+def at_variance(none: Summary, full: Summary, variances: Sequence[tuple[float, float]], variance: float) -> Summary:
+    """The estimate at that λ in [0, 1] that has this variance; `variances` are (λ, variance) of at least three λ.
+
+    Each life's estimate is linear in λ, so its variance is quadratic, and nothing of this is approximate.
+    """
+    low, slope, curve = np.polynomial.Polynomial.fit(*np.transpose(variances), 2).convert().coef
+    roots = np.roots([curve, slope, low - variance])
+    weight = float(np.clip(np.real(roots[np.argmin(np.abs(roots - 0.5))]), 0.0, 1.0))
+    return Summary(none.mean + weight * (full.mean - none.mean), none.truth, np.full(GROUPS, variance))
+
+
+def summaries(rows: Sequence[Row]) -> dict[str, Summary]:
+    """By estimator, in the order of the table."""
+    rows = [row for row in rows if row.get("estimator", "") != ""]
+    names = list(dict.fromkeys(row["estimator"] for row in rows))
+    points = sorted({(row["early"], row["late"]) for row in rows})
+    cells = {(row["estimator"], row["group"], row["early"], row["late"]): row for row in rows}
+
+    def table(name: str, columns: Sequence[str]) -> np.ndarray:
+        return np.array([[[cells[name, g, *p][c] for c in columns] for p in points] for g in range(GROUPS)])
+
+    means = [f"mean_{name}" for name in NAMES]
+    truth = table(REFERENCE, means)
+    return {
+        name: Summary(table(name, means), truth, table(name, ["variance"])[..., 0].mean(axis=1))
+        for name in names
+        if name != REFERENCE
+    }
+
+
+def windows_of(found: dict[str, Summary]) -> list[int]:
+    return sorted({int(name.split()[0][2:]) for name in found if name.startswith("T=")})
+
+
+def all_above(claim: str, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Verdict:
+    """Each first of a pair above its second: by intervals over groups of lives that hold for all pairs together."""
+    found = [interval(high - low, 1 - 0.05 / len(pairs)) for high, low in pairs]
+    if not found:
+        return Verdict(claim, "nothing to compare", "undecided")
+    held, broken = sum(f.low > 0 for f in found), sum(f.high < 0 for f in found)
+    verdict = "disagree" if broken else "agree" if held == len(found) else "undecided"
+    return Verdict(claim, f"{held} of {len(found)} steps hold, {broken} are the other way (95 %, Bonferroni)", verdict)
+
+
+def no_bias(claim: str, own: Summary, control: Summary) -> Verdict:
+    """Whether no bias is seen, at a size of sample at which that of `control`, which is biased, is.
+
+    Student's t over groups for each point and rate, at 5 % for all together (Bonferroni). The squared bias would not
+    do: near zero its estimate is far from normal, and its interval too narrow.
+    """
+
+    def t_and_error(summary: Summary) -> tuple[np.ndarray, np.ndarray]:
+        difference = (summary.mean - summary.truth).reshape(GROUPS, -1)
+        error = difference.std(axis=0, ddof=1) / np.sqrt(GROUPS)
+        return np.abs(difference.mean(axis=0)) / error, error
+
+    (found, error), (seen, _) = t_and_error(own), t_and_error(control)
+    limit = float(stats.t.ppf(1 - 0.025 / len(found), GROUPS - 1))
+    size = np.abs(own.truth.mean(axis=0)).mean()
+    below = float(np.max((found + limit) * error) / size)
+    verdict = "disagree" if found.max() > limit else "agree" if seen.max() > limit else "undecided"
+    measured = (
+        f"largest |t| {found.max():.2f}, limit {limit:.2f}; of {seen.max():.1f} without correction; at 95 % any bias is"
+        f" below {below:.0%} of the mean gradient; variance {interval(own.variance)}"
+    )
+    return Verdict(claim, measured, verdict)
+
+
+def draw_plane(axes: Any, found: dict[str, Summary], height: Callable[[Summary], np.ndarray], label: str) -> None:
+    """A line along λ for each window, a mark for every other estimator but those with α (crosses)."""
+    lines = {
+        f"T={window}": [name for name in found if f"{name} ".startswith(f"T={window} λ")]
+        for window in windows_of(found)
+    }
+    alphas = [name for name in found if "α" in name]
+    others = [name for name in found if not name.startswith("T=")]
+    for index, (group, names) in enumerate([*lines.items(), *((name, [name]) for name in others)]):
+        points = [(found[name].variance.mean(), height(found[name]).mean()) for name in names]
+        axes.plot(*np.array(points).T, marker="os^vDP*X"[max(0, index - len(lines) + 1)], label=group)
+    if alphas:
+        points = [(found[name].variance.mean(), height(found[name]).mean()) for name in alphas]
+        axes.plot(*np.array(points).T, "kx", markersize=5, label="λ = 1, α < 1")
+    axes.set(xscale="log", xlabel="variance of one life's estimate", ylabel=label)
+    axes.legend()

@@ -1,0 +1,106 @@
+"""No DICE, Figures 3 and 4: what truncated estimators learn, by window and λ; the two differ in η's optimiser."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts.figure import panels
+from scripts.studies.base import Cell, Figure, Row, Study, Verdict
+from scripts.studies.nodice import Learning, draw_paths, ends, learn
+from scripts.studies.nodice_plane import WINDOWS
+from scripts.studies.statistics import is_above
+
+LAMBDAS = {"smoke": (0.0, 1.0), "small": (0.0, 0.2, 0.6, 1.0), "paper": (0.0, 0.2, 0.6, 1.0)}
+START = (2.0, 2.0)
+UPDATES_OF_ETA = {"smoke": 2, "small": 400}
+LIVES = {"smoke": 8, "small": 100, "paper": 1_000}
+POINTS = {"smoke": 2, "small": 8, "paper": 100}
+LOOKS = {"smoke": 20, "small": 2_000, "paper": 100_000}
+SEEDS = {"smoke": 2, "small": 3, "paper": 5}
+SECONDS = 5.9  # an update of η by each of the 13 arms, 1000 lives each, on one core: 0.38 at T = 1 to 0.52 at T = 29
+Rates = dict[str, Callable[[int], float]]  # scale -> (window) -> the learning rate of η
+
+
+def truncated_study(figure: int, optimizer: str, rates: Rates, paper_updates: int) -> Study:
+    """The study of one figure: η's optimiser, its learning rate, and how long the paper runs."""
+    days = round(SECONDS * paper_updates * SEEDS["paper"] / 86_400)
+    paper = f"{days} days on one core (projected from 0.4 to 0.5 s an update)"
+    updates = UPDATES_OF_ETA | {"paper": paper_updates}
+
+    def cells(scale: str, seeds: int) -> list[Cell]:
+        def learning(window: int, weight: float) -> Learning:
+            settings: dict[str, Any] = {"window": window, "correction": weight}
+            settings |= {"meta_optimizer.name": optimizer, "meta_optimizer.learning_rate": rates[scale](window)}
+            size = updates[scale], LIVES[scale], POINTS[scale], LOOKS[scale]
+            return Learning(settings, (START,), seeds, *size, life=WINDOWS[scale][-1])
+
+        # At T = 1 no batch lies between the update and the end: λ has nothing to act on.
+        arms = [(1, 0.0), *itertools.product(WINDOWS[scale][1:], LAMBDAS[scale])]
+        return [Cell(_arm(*arm), learning(*arm)) for arm in arms]
+
+    def setting(scale: str) -> str:
+        rate = ", ".join(f"{rates[scale](window):g} at T = {window}" for window in WINDOWS[scale])
+        return (
+            f"30 arms, a life of {WINDOWS[scale][-1] + 1} batches of 10 pulls, two learning rates, raw η from {START}."
+            f" T is the window in updates, at a place of its own in each life. {optimizer} of rate {rate};"
+            f" {updates[scale]:,} updates of η, {LIVES[scale]:,} lives each. Curves are the mean reward a pull of"
+            f" {LOOKS[scale]:,} other lives; intervals over seeds hold for all claims together (Bonferroni)."
+        )
+
+    return Study(
+        title=f"No DICE, Figure {figure}: what truncated meta-gradients learn, with {optimizer}",
+        question=(
+            "Vuorio et al. 2021: at every truncation a larger sampling correction ends in a better η, though it"
+            " sometimes adds bias; longer windows end better, too."
+        ),
+        minutes={"smoke": "1 min", "small": "22 min on a shared core (projected)", "paper": paper},
+        seeds=SEEDS,
+        cells=cells,
+        run=run,
+        judge=judge,
+        draw=draw,
+        setting=setting,
+    )
+
+
+def _arm(window: int, weight: float) -> str:
+    return f"T={window} λ={weight:g}"
+
+
+def _arms(rows: Sequence[Row]) -> dict[int, list[float]]:
+    """T -> its λ, in order."""
+    found: dict[int, list[float]] = {}
+    for name in dict.fromkeys(row["cell"] for row in rows):
+        window, weight = (part.split("=")[1] for part in name.split())
+        found.setdefault(int(window), []).append(float(weight))
+    return found
+
+
+def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
+    """A curve of learning for every seed."""
+    del out
+    return learn(cell.content, lambda part: tell(cell.name, part))
+
+
+def judge(rows: Sequence[Row]) -> list[Verdict]:
+    arms = _arms(rows)
+    pairs = [
+        (f"T = {window}: λ = {high:g} ends better than λ = {low:g}", _arm(window, high), _arm(window, low))
+        for window, weights in arms.items()
+        for low, high in itertools.pairwise(weights)
+    ]
+    pairs += [
+        (f"λ = 1: T = {long} ends better than T = {short}", _arm(long, 1.0), _arm(short, arms[short][-1]))
+        for short, long in itertools.pairwise(arms)
+    ]
+    return [is_above(claim, ends(rows, a), ends(rows, b), " a pull", len(pairs)) for claim, a, b in pairs]
+
+
+def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
+    arms = _arms(rows)
+    with panels(out / "curves.png", len(arms), rows=-(-len(arms) // 2)) as axes:
+        for axis, (window, weights) in zip(axes, arms.items(), strict=True):
+            draw_paths(axis, rows, {f"λ = {weight:g}": _arm(window, weight) for weight in weights})
+            axis.set_title(f"T = {window}")
+    return [Figure("curves.png", "Mean ± standard error over seeds; at T = 1 λ has nothing to act on")]

@@ -1,0 +1,62 @@
+"""What the studies of No DICE share."""
+
+import numpy as np
+import pytest
+
+from configs.tree import override
+from scripts.studies.bias_variance import Problem, estimator
+from scripts.studies.nodice import (
+    CORRECTED,
+    ESTIMATORS,
+    LIVES_OF_A_SEED,
+    UPDATES,
+    Learning,
+    bandit,
+    learn,
+    mean_rewards,
+)
+from scripts.studies.nodice_plane import GROUPS, Summary
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+
+def test_learning_descends_the_mean_of_the_estimators_meta_gradients():
+    """One update of shared lives, against the estimator's own lives of the same seeds."""
+    settings, start = ESTIMATORS[CORRECTED] | {"meta_optimizer.learning_rate": 0.5}, (1.0, 3.0)
+    config = {"bandit.early_updates": 1}
+    learning = Learning(settings | config, (start,), seeds=2, updates=2, lives=30, points=2, looks=40, life=3)
+    told: list[float] = []
+    rows = learn(learning, told.append)
+    assert [(row["seed"], row["update"]) for row in rows] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+    assert told == [0.25, 0.5, 0.75, 1.0]
+    problem = Problem(override(bandit(), {"window": 3} | config))
+    gradients = estimator(problem, ESTIMATORS[CORRECTED])({"early": 1.0, "late": 3.0}, 30)
+    moved = [rows[1]["early"] - 1.0, rows[1]["late"] - 3.0]
+    np.testing.assert_allclose(moved, 0.5 * gradients.mean(axis=0), rtol=1e-3, atol=1e-6)
+    assert np.abs(moved).min() > 1e-4
+    # Points are looked at by lives that did not teach, others for each seed.
+    looked = mean_rewards([start], 1, 40, 3)
+    assert looked == rows[3]["reward"] != rows[0]["reward"] and learning.lives < LIVES_OF_A_SEED // 2
+
+
+@pytest.mark.slow
+def test_the_bandit_pays_what_it_should():
+    """0.242 at (2, 2), by another implementation; and what a uniform policy earns where nothing is learned."""
+    still, learned, diverged = mean_rewards([(-30.0, -30.0), (2.0, 2.0), (15.0, 15.0)], 0, 4_000, UPDATES)
+    error = 0.4 / np.sqrt(4_000)  # deviation of a life's mean reward, at most
+    assert abs(still - np.e / 101) < 4 * error
+    assert abs(learned - 0.242) < 4 * error and abs(diverged - 0.116) < 4 * error
+
+
+def test_squared_bias_is_what_noise_leaves():
+    """The jackknife's mean: unbiased for the squared distance, where the spread of groups alone would add to it."""
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(GROUPS, 4, 2))
+    bias = np.array([0.3, 0.0])
+    found = [
+        Summary(truth + bias + rng.normal(size=truth.shape), truth, np.ones(GROUPS)).squared_bias.mean()
+        for _ in range(400)
+    ]
+    assert abs(np.mean(found) - 0.045) < 4 * np.std(found) / np.sqrt(400)
+    same = Summary(2 * truth, truth, np.ones(GROUPS))
+    np.testing.assert_allclose(same.cosine.mean(), 1.0, rtol=1e-6)
