@@ -167,15 +167,15 @@ class Tabular:
             count = jnp.asarray(j, jnp.int32)
             new, grads, _ = updated(meta, state, data, count)
             used = other if self._independent else data
-            tape.append(TapeEntry(state, grads, None, used, count, true, agent.stream_return(used), baseline))
+            tape.append(TapeEntry(state, grads, None, used, count, true, agent.stream_return(used), baseline, None))
             state = new
         data = self._draw(state.params, mdp, jax.random.fold_in(key, 2 * config.window), config.window)
         behind = differentiated.agent.unroll(state.params, data)
         value = -differentiated.agent.outer_loss(behind, data, None)[0]
         returns = jnp.where(exact.outer, value, agent.stream_return(data))
         last = last_entry(data, jnp.asarray(config.window, jnp.int32), returns, baseline)
-        sweep = ReverseMetaGradient(differentiated, "next", config.window, self._correction, diagnostics=False)
-        found, _ = sweep(meta, tape, state, last)
+        sweep = ReverseMetaGradient(differentiated, "next", config.window, self._correction, keep=False)
+        found, _, _ = sweep(meta, tape, state, last, apart=False)
         gradient = found.gradient["params"]["policy"] if agent.starts_from_meta else found.gradient
         return Estimate(-config.unroll * ravel_pytree(gradient)[0], state.params["policy"]["w"])
 
