@@ -95,11 +95,11 @@ def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
     names = learned(rows)
     with panels(out / "paths.png", len(names), rows=2) as axes:
         for axis, name in zip(axes, names, strict=True):
-            axis.pcolormesh(rates, rates, height.T, cmap="Greys", shading="nearest")
+            axis.pcolormesh(rates, rates, height.T, cmap="Greys", alpha=0.5, shading="nearest")
             early, late = (paths(rows, name, column)[1] for column in ("early", "late"))
             axis.plot(early.T, late.T, linewidth=1)
-            axis.plot(early[:, 0], late[:, 0], "kx", markersize=5)
-            axis.plot(early[:, -1], late[:, -1], "ko", markersize=3)
+            axis.plot(early[:, 0], late[:, 0], "rx", markersize=5)
+            axis.plot(early[:, -1], late[:, -1], "ro", markersize=3)
             axis.set(title=name, xlabel="early, raw", ylabel="late, raw", xlim=SPAN, ylim=SPAN)
     return [Figure("paths.png", "Crosses: starts; dots: ends; the darker the ground, the higher the mean reward there")]
 
