@@ -50,7 +50,7 @@ def bandit() -> ExperimentConfig:
         outer=OuterLossConfig(kl_weight=0.0),
         optimizer=InnerOptimizerConfig(name="sgd", learning_rate=1.0, anneal=False, max_grad_norm=0.0),
         meta_optimizer=MetaOptimizerConfig(name="sgd", learning_rate=0.0),
-        meta_gradient=MetaGradientConfig(objective="all", baseline="none", diagnostics=False),
+        meta_gradient=MetaGradientConfig(objective="all", baseline="none", diagnostics=0),
     )
 
 

@@ -65,7 +65,7 @@ def tabular(agent: str) -> ExperimentConfig:
         intrinsic=IntrinsicConfig(weight=1.0),
         optimizer=InnerOptimizerConfig(name="sgd", learning_rate=10.0 * (horizon + 1), anneal=False, max_grad_norm=0.0),
         meta_optimizer=MetaOptimizerConfig(name="sgd", learning_rate=0.0),
-        meta_gradient=MetaGradientConfig(objective="next", baseline="none", diagnostics=False),
+        meta_gradient=MetaGradientConfig(objective="next", baseline="none", diagnostics=0),
     )
 
 

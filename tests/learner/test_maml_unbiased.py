@@ -104,7 +104,7 @@ def learner_with(surrogate, correction):
         streams=STREAMS,
         optimizer=problems.optimizer("sgd", learning_rate=RATE * HORIZON, anneal=False, max_grad_norm=0.0),
         meta_optimizer=MetaOptimizerConfig(name="sgd", learning_rate=1.0),
-        meta_gradient=MetaGradientConfig(objective="next", baseline="none", diagnostics=False),
+        meta_gradient=MetaGradientConfig(objective="next", baseline="none", diagnostics=0),
         mesh=NoMesh(),
     )
 
