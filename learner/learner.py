@@ -19,7 +19,7 @@ from learner.meta_gradients.reverse import Place, ReverseMetaGradient, last_entr
 from learner.meta_gradients.trace import TraceMetaGradient
 from learner.optimizers import make_inner_optimizer, make_meta_optimizer
 from learner.state import LearnerState, MetaState, Skipped
-from learner.window import Correction, RunningMean, TapeEntry, outer_weights
+from learner.window import RunningMean, TapeEntry, make_correction, outer_weights
 
 
 class Learner:
@@ -64,9 +64,7 @@ class Learner:
         self._meta_optimizer = make_meta_optimizer(meta_optimizer)
         self._self_tuned = bool(jax.tree.leaves(jax.eval_shape(agent.init_meta, jax.random.key(0))))
         self._weights = outer_weights(meta_gradient.objective, window)
-        if meta_gradient.score_reduction == "mean":
-            correction /= streams
-        correction_ = Correction(correction, correction_discount, meta_gradient.score_returns == "others", lags)
+        correction_ = make_correction(correction, correction_discount, meta_gradient, lags, streams)
         self._trace = self._reverse = None
         if self._self_tuned and meta_gradient.differentiation == "trace":
             self._trace = TraceMetaGradient(self._inner, correction_, meta_gradient.trace_decay)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from agents.types import Array, Params, Trajectory
+from learner.config import MetaGradientConfig
 from learner.inner_update import InnerState
 
 
@@ -30,6 +31,15 @@ class Correction(NamedTuple):
     discount: float  # α
     others: bool  # weigh each stream's score by the mean return of the other streams only
     lags: tuple[int, ...]  # policy lags that batches can have, in inner updates
+
+
+def make_correction(
+    coefficient: float, discount: float, config: MetaGradientConfig, lags: tuple[int, ...], streams: int
+) -> Correction:
+    """With E-MAML's mean over streams, in place of their sum, λ is so much smaller (Stadie et al. 2018)."""
+    if config.score_reduction == "mean":
+        coefficient /= streams
+    return Correction(coefficient, discount, config.score_returns == "others", lags)
 
 
 def outer_weights(objective: str, window: int) -> np.ndarray:

@@ -27,7 +27,7 @@ from learner.config import InnerOptimizerConfig, MetaGradientConfig, MetaOptimiz
 from learner.inner_update import InnerState, InnerUpdate
 from learner.meta_gradients.reverse import ReverseMetaGradient, last_entry
 from learner.optimizers import make_inner_optimizer
-from learner.window import Correction, TapeEntry
+from learner.window import TapeEntry, make_correction
 from scripts.studies.tabular_exact import episode_values, expected_surrogate, values
 from scripts.train import make_agent_from
 
@@ -120,8 +120,9 @@ class Tabular:
         self._endless = endless
         self._independent = independent
         self._expected = expected
-        coefficient = config.correction / (config.streams if config.meta_gradient.score_reduction == "mean" else 1)
-        self._correction = Correction(coefficient, config.correction_discount, False, (0,))
+        self._correction = make_correction(
+            config.correction, config.correction_discount, config.meta_gradient, (0,), config.streams
+        )
         self.many = jax.jit(self._many)
 
     def tasks(self, count: int) -> MDP:
