@@ -73,8 +73,8 @@ class MetaGradientConfig:
     linearization: Literal["auto", "keep", "rebuild"] = "auto"
     """reverse: keep what the sweep needs of each update (fastest, memory grows with K), or rebuild it (flat memory)."""
     diagnostics: int = 1
-    """Where λ > 0: tell the direct and the correction part apart every so many windows, to log norms and cosine (it
-    nearly doubles the sweep of such a window); 0 for never."""
+    """λ > 0: tell direct and correction part apart every so many windows (for such a window, nearly twice the sweep); 0
+    never."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -71,7 +71,7 @@ def _load(name: str) -> Study:
 def _list() -> int:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("study", "what", *SCALES):
-        table.add_column(column)
+        table.add_column(column, no_wrap=column == "study")
     for name in STUDIES:
         study = _load(name)
         table.add_row(name, study.title, *(study.minutes[scale] for scale in SCALES))

@@ -17,16 +17,19 @@ _CONTROLLER = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid
 _CACHE = os.path.join(tempfile.gettempdir(), f"onelife-tests-{_CONTROLLER}")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+# Programs compile twice as fast, here and in the processes that tests start; see `float64`.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
 
 @pytest.fixture
-def quick_compile():
-    """XLA compiles twice as fast, without most optimisations: float64 results are then off by 1e-7."""
+def float64():
+    """64-bit floats, for comparisons to 1e-9, and XLA's optimisations: without them these digits are not there."""
     import jax
 
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
     jax.config.update("jax_disable_most_optimizations", False)
+    with jax.enable_x64(True):
+        yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -23,6 +23,8 @@ from agents.config import (
 from agents.make import make_agent
 from agents.types import EnvironmentSpec, Trajectory
 
+pytestmark = pytest.mark.usefixtures("float64")
+
 SPEC = EnvironmentSpec("toy", (3,), np.float64, num_actions=3, frame_stack=1, frames_per_step=1)
 STEPS, STREAMS = 5, 2
 START = MetaInitConfig(1.0, 0.5, 0.2, 0.3, -0.4, 0.6)
@@ -45,12 +47,6 @@ AGENTS = {
     "lpg": ("lpg", {"lpg": LPGConfig(predictions=4, hidden=3, embedding=2)}),
     "lirpg and gamma": ("lirpg", {"outer": CRITIC, "self_tuned": SelfTunedConfig(("gamma",))}),
 }
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with jax.enable_x64(True):
-        yield
 
 
 class Held:

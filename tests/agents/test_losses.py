@@ -12,6 +12,8 @@ from agents import losses
 from agents.returns import leaky_vtrace
 from agents.types import FIRST, LAST, MID, NetworkOutput, Trajectory
 
+pytestmark = pytest.mark.usefixtures("float64")
+
 HYPERPARAMETERS = {
     "gamma": 0.9,
     "trace_lambda": 0.8,
@@ -21,12 +23,6 @@ HYPERPARAMETERS = {
     "entropy_weight": 0.3,
 }
 STEPS, STREAMS, ACTIONS = 6, 2, 3
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with jax.enable_x64(True):
-        yield
 
 
 @functools.partial(jax.jit, static_argnames=("reward_clip", "rho_clip"))

@@ -7,13 +7,9 @@ import pytest
 
 from agents.returns import leaky_vtrace
 
+pytestmark = pytest.mark.usefixtures("float64")
+
 STEPS, STREAMS = 7, 3
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with jax.enable_x64(True):
-        yield
 
 
 def experience(seed=0, spread=0.7):

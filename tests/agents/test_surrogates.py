@@ -13,18 +13,14 @@ import pytest
 from agents import losses
 from agents.types import FIRST, LAST, MID, NetworkOutput, Trajectory
 
+pytestmark = pytest.mark.usefixtures("float64")
+
 STEPS = 3
 NEXT = np.array([[0, 1], [1, 0]])  # state, action -> state
 REWARD = np.array([[0.3, -0.7], [1.1, 0.4]])
 VALUES = np.array([0.2, -0.5])  # a baseline that is nobody's value
 LOGITS = np.array([[0.4, -0.3], [0.1, 0.6]])
 SEQUENCES = np.array(list(itertools.product((0, 1), repeat=STEPS))).T  # [T, 8]
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with jax.enable_x64(True):
-        yield
 
 
 def states_of(actions):

@@ -275,7 +275,6 @@ assert lines[1][2]["meta_grad/correction_norm"] > 0.01 * lines[1][2]["meta_grad/
 def test_four_devices_give_what_one_gives(tmp_path):
     """In a process of its own: the number of devices is decided when JAX starts. A restored life too, bit for bit."""
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
-    environment |= {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # compiling is most of the time
     command = [sys.executable, "-c", MANY_DEVICES, str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -176,7 +176,6 @@ def test_lsf_and_dice_agree_in_expectation():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("surrogate, correction", ARMS)
 def test_means_of_samples_agree(surrogate, correction):
     """100,000 meta-gradients in the environment itself, from the uniform policy that tables begin with."""

@@ -19,8 +19,6 @@ from scripts.cli import main
 from scripts.lives import Lives
 from scripts.studies.nodice import bandit
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 RATES = {"early": 1.0, "late": 0.5}  # raw
 ETA = np.array(list(RATES.values()))
 UPDATES, WINDOW = 4, 2

@@ -11,8 +11,6 @@ from configs.tree import ConfigError, override
 from scripts.lives import Lives
 from scripts.train import make_actor_from, make_learner
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 SMALL = {"streams": 4, "unroll": 6, "window": 2, "network.hidden": (8,), "frames": 4_000}
 
 

@@ -59,7 +59,7 @@ def test_a_place_that_holds_something_else_is_refused(tmp_path):
     "words, said",
     [
         ("study", "NAME is missing"),
-        ("study nodice_fig4711", "did you mean nodice_fig5?"),
+        ("study nodice_fig55", "did you mean nodice_fig5?"),
         ("study self_tuning --scale smal", "did you mean small?"),
         ("study self_tuning --seeds 0", "--seeds: 0 is not allowed"),
         ("study self_tuning --seeds x", "invalid int value"),

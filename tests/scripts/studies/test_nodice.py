@@ -17,8 +17,6 @@ from scripts.studies.nodice import (
 )
 from scripts.studies.nodice_plane import GROUPS, Summary
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 def test_learning_descends_the_mean_of_the_estimators_meta_gradients():
     """One update of shared lives, against the estimator's own lives of the same seeds."""

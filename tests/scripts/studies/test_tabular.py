@@ -12,8 +12,6 @@ from configs.tree import override
 from scripts.studies.tabular import EXACT, Exact, Tabular, tabular
 from scripts.studies.tabular_exact import values
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 SMALL = {
     "streams": 2,
     "unroll": 9,

@@ -19,16 +19,12 @@ from tests.tiny_mdp import (
     trajectory,
 )
 
+pytestmark = pytest.mark.usefixtures("float64")
+
 HORIZON = 3
 VALUES = np.array([0.2, -0.5])  # a baseline that is nobody's value, and what the end is worth
 SAMPLER = np.array([[-0.2, 0.5], [0.3, -0.6]])
 DICES = ("dice", "loaded_dice")
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with jax.enable_x64(True):
-        yield
 
 
 def enumerated_return(logits, end):
