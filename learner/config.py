@@ -73,8 +73,7 @@ class MetaGradientConfig:
     linearization: Literal["auto", "keep", "rebuild"] = "auto"
     """reverse: keep what the sweep needs of each update (fastest, memory grows with K), or rebuild it (flat memory)."""
     diagnostics: int = 1
-    """λ > 0: tell direct and correction part apart every so many windows (for such a window, nearly twice the sweep); 0
-    never."""
+    """λ > 0: tell direct and correction part apart every so many windows, at nearly twice the sweep; 0 never."""
 
 
 @dataclasses.dataclass(frozen=True)
