@@ -53,8 +53,8 @@ class MetaGradientConfig:
     """What scores the window: the outer loss on the same batch (STAC), the next (MGRL) or all (No DICE); or a
     bootstrapped target (BMG)."""
     differentiation: Literal["reverse", "trace", "es", "pes", "finite_differences"] = "reverse"
-    """reverse: adjoint sweep over the window's tape; trace: forward sensitivities dθ/dη, never truncated; in studies
-    also from perturbed copies of the life: es and pes (persistent), evolution strategies, and finite_differences."""
+    """reverse: adjoint sweep; trace: forward sensitivities dθ/dη; in studies also es, pes and finite_differences, from
+    perturbed copies of the life."""
     trace_decay: float = 1.0
     """trace: decay μ in [0, 1] of the old sensitivity; 1 is exact, 0 keeps the last update only."""
     standard_deviation: float = 0.1
