@@ -194,21 +194,19 @@ class ReverseMetaGradient:
             return tape[0].logits
         return self._anchor_logits(tape[0].state.params, trajectory)
 
+    def _outer_loss(self, output, trajectory, anchor, weight) -> tuple[Array, dict[str, Array]]:
+        per_stream, logs = self._update.agent.outer_loss(output, trajectory, anchor)
+        return weight * jnp.mean(per_stream), logs
+
     def _outer_gradient(self, params, trajectory, anchor, weight) -> tuple[Params, dict[str, Array]]:
         def loss(params):
-            per_stream, logs = base.outer_loss(self._update.agent, params, trajectory, anchor)
-            return weight * jnp.mean(per_stream), logs
+            return self._outer_loss(self._update.agent.unroll(params, trajectory), trajectory, anchor, weight)
 
         return jax.grad(loss, has_aux=True)(params)
 
     def _shared_outer_gradient(self, params, trajectory, anchor, weight, forward) -> tuple[Params, dict[str, Array]]:
         """As `_outer_gradient`, from the forward pass, which the next inner update needs as well."""
-
-        def loss(output):
-            per_stream, logs = self._update.agent.outer_loss(output, trajectory, anchor)
-            return weight * jnp.mean(per_stream), logs
-
-        cotangent, logs = jax.grad(loss, has_aux=True)(forward.output)
+        cotangent, logs = jax.grad(self._outer_loss, has_aux=True)(forward.output, trajectory, anchor, weight)
         return self._linear.pull(forward, cotangent, params), logs
 
     def _score_gradient(self, params, trajectory, coefficients, version) -> Params:

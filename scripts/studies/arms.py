@@ -10,7 +10,7 @@ from configs.experiment import ExperimentConfig
 from scripts.figure import panels
 from scripts.lives import Life, Lives
 from scripts.studies.base import Cell, Figure, Row
-from scripts.studies.statistics import interval
+from scripts.studies.statistics import draw_interval
 
 POINTS = 100  # how many rows of the table a life becomes
 
@@ -80,12 +80,7 @@ def draw_curves(
     """Mean and 95 % interval over seeds of each arm against agent steps."""
     with panels(path) as (axes,):
         for arm in arms:
-            steps, values = curve(rows, arm, column)
-            bounds = [interval(at_step) for at_step in values]
-            (line,) = axes.plot(steps, [b.mean for b in bounds], label=arm)
-            if values.shape[1] > 1:
-                low, high = [b.low for b in bounds], [b.high for b in bounds]
-                axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+            draw_interval(axes, *curve(rows, arm, column), arm)
         axes.set(xlabel="agent steps", ylabel=label)
         axes.legend()
     return Figure(path.name, caption)

@@ -14,6 +14,7 @@ from configs.tree import override
 from learner.config import InnerOptimizerConfig, MetaGradientConfig, MetaOptimizerConfig
 from scripts.lives import Lives
 from scripts.studies.base import Row
+from scripts.studies.statistics import draw_interval
 
 UPDATES = 29  # a life is 30 batches of 10 pulls
 NAMES = ("early", "late")
@@ -133,13 +134,9 @@ def paths(rows: Sequence[Row], arm: str, column: str) -> tuple[np.ndarray, np.nd
 
 
 def draw_paths(axes: Any, rows: Sequence[Row], arms: dict[str, str], column: str = "reward") -> None:
-    """Label -> arm: mean and standard error over runs of a column along the updates of η."""
+    """Label -> arm: a column along the updates of η, mean and 95 % interval over runs."""
     for label, arm in arms.items():
         updates, values = paths(rows, arm, column)
-        (line,) = axes.plot(updates, values.mean(axis=0), label=label)
-        if len(values) > 1:
-            error = values.std(axis=0, ddof=1) / np.sqrt(len(values))
-            low, high = values.mean(axis=0) - error, values.mean(axis=0) + error
-            axes.fill_between(updates, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+        draw_interval(axes, updates, values.T, label)
     axes.set(xlabel="updates of η", ylabel="mean reward a pull")
     axes.legend()

@@ -35,9 +35,9 @@ from scripts.studies.nodice_plane import (
 from scripts.studies.statistics import is_above, is_not_below
 
 GRID = {"smoke": (2.0,), "small": (1.0,), "paper": (1.0, 1.75, 2.5, 3.25, 4.0)}
-SAMPLES = {"smoke": 200, "small": 20_000, "paper": 2_000_000}
+SAMPLES = {"smoke": 200, "small": 12_000, "paper": 2_000_000}
 START = (2.0, 2.0)
-UPDATES_OF_ETA = {"smoke": 2, "small": 800, "paper": 100_000}
+UPDATES_OF_ETA = {"smoke": 2, "small": 600, "paper": 100_000}
 RATE = {"smoke": 1.0, "small": 0.5, "paper": 0.01}  # of η's SGD
 LOOKS = {"smoke": 20, "small": 2_000, "paper": 100_000}
 POINTS = {"smoke": 2, "small": 10, "paper": 100}
@@ -128,9 +128,7 @@ def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
     with panels(out / "figure2.png", 2) as axes:
         draw_plane(axes[0], summaries(rows), lambda s: s.squared_bias, "squared bias")
         draw_paths(axes[1], rows, {name: LEARN + name for name in learned(rows, LEARN)})
-    return [
-        Figure("figure2.png", "Left: λ rises along each line; means over points of η. Right: means ± standard error")
-    ]
+    return [Figure("figure2.png", "Left: λ rises along each line; means over points of η. Right: mean, 95 % interval")]
 
 
 def setting(scale: str) -> str:

@@ -13,7 +13,7 @@ from scripts.studies.statistics import is_above
 
 LAMBDAS = {"smoke": (0.0, 1.0), "small": (0.0, 0.2, 0.6, 1.0), "paper": (0.0, 0.2, 0.6, 1.0)}
 START = (2.0, 2.0)
-UPDATES_OF_ETA = {"smoke": 2, "small": 400}
+UPDATES_OF_ETA = {"smoke": 2, "small": 320}
 LIVES = {"smoke": 8, "small": 100, "paper": 1_000}
 POINTS = {"smoke": 2, "small": 8, "paper": 100}
 LOOKS = {"smoke": 20, "small": 2_000, "paper": 100_000}
@@ -103,4 +103,4 @@ def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
         for axis, (window, weights) in zip(axes, arms.items(), strict=True):
             draw_paths(axis, rows, {f"λ = {weight:g}": _arm(window, weight) for weight in weights})
             axis.set_title(f"T = {window}")
-    return [Figure("curves.png", "Mean ± standard error over seeds; at T = 1 λ has nothing to act on")]
+    return [Figure("curves.png", "Mean and 95 % interval over seeds; at T = 1 λ has nothing to act on")]

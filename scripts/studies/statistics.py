@@ -1,6 +1,7 @@
-"""Intervals over seeds, and the verdicts that they give."""
+"""Intervals over seeds, how they are drawn, and the verdicts that they give."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -24,6 +25,15 @@ def interval(values: np.ndarray, level: float = 0.95) -> Interval:
         return Interval(float(values.mean()), -np.inf, np.inf)
     half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
+
+
+def draw_interval(axes: Any, at: Sequence[float], values: np.ndarray, label: str, **style: Any) -> None:
+    """A line through the means of values [points, runs] at x [points], with their 95 % interval where there is one."""
+    found = [interval(of_point) for of_point in values]
+    (line,) = axes.plot(at, [f.mean for f in found], label=label, **style)
+    if len(values[0]) > 1:
+        low, high = [f.low for f in found], [f.high for f in found]
+        axes.fill_between(at, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
 
 
 def is_above(claim: str, high: np.ndarray, low: np.ndarray, unit: str = "", claims: int = 1) -> Verdict:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from actors.config import EnvironmentConfig
 from actors.environments.make import make_jax_environment
 from actors.environments.tabular_mdp import MDP
 from actors.unroll import unroll_in_graph
@@ -127,8 +128,7 @@ class Tabular:
 
     def tasks(self, count: int) -> MDP:
         """The first `count` MDPs of the family, [count, ...]."""
-        keys = jnp.stack([jax.random.PRNGKey(task) for task in range(count)])
-        return jax.jit(jax.vmap(self._environment.sample_task))(keys)
+        return _tasks(self._config.game, self._config.environment, count)
 
     def _many(self, mdps: MDP, keys: Array, exact: Exact, rate: Array) -> Estimate:
         """Estimates [MDPs, keys, ...]: `estimate` for each MDP and each key of samples."""
@@ -241,6 +241,12 @@ class Tabular:
             return mdp
         learned = intrinsic_reward(self._environment.spec, agent_settings(self._config))
         return mdp._replace(reward=mdp.reward + learned.reward(meta, _everywhere(*mdp.reward.shape)))
+
+
+@functools.cache
+def _tasks(game: str, environment: EnvironmentConfig, count: int) -> MDP:
+    keys = jnp.stack([jax.random.PRNGKey(task) for task in range(count)])
+    return jax.jit(jax.vmap(make_jax_environment(game, environment).sample_task))(keys)
 
 
 def _everywhere(states: int, actions: int) -> Trajectory:

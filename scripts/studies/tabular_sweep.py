@@ -11,7 +11,7 @@ import numpy as np
 
 from configs.tree import override
 from scripts.studies.base import Cell, Row
-from scripts.studies.statistics import Interval, interval
+from scripts.studies.statistics import Interval, draw_interval, interval
 from scripts.studies.tabular import EXACT, Exact, Tabular, tabular
 
 LETTERS = ("lee", "ele", "eel", "lle", "lel", "ell", "lll")  # inner, Hessian, outer: l learned from samples, e exact
@@ -141,6 +141,5 @@ def bias_slope(rows: Sequence[Row], column: str, value: str = "squared_bias") ->
 def draw_line(axis: Any, rows: Sequence[Row], column: str, label: str, **where: float | str) -> None:
     """Mean correlation over MDPs, with its 95 % interval, against a column."""
     at = present(rows, column)
-    found = [interval(by_task(rows, "correlation", **where, **{column: x})) for x in at]
-    (line,) = axis.plot(at, [f.mean for f in found], marker="o", markersize=3, label=label)
-    axis.fill_between(at, [f.low for f in found], [f.high for f in found], color=line.get_color(), alpha=0.15)
+    found = np.stack([by_task(rows, "correlation", **where, **{column: x}) for x in at])
+    draw_interval(axis, at, found, label, marker="o", markersize=3)

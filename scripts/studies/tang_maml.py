@@ -11,7 +11,7 @@ from configs.tree import override
 from scripts.figure import panels
 from scripts.lives import Lives
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
-from scripts.studies.statistics import Interval, interval, is_above
+from scripts.studies.statistics import Interval, draw_interval, is_above
 from scripts.studies.tabular import EXACT, Exact, Tabular, tabular
 from scripts.studies.tabular_sweep import bias_slope, compare, estimates, slopes, table
 
@@ -184,12 +184,8 @@ def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
             axis.legend()
         for axis, size in zip(axes[2:], sizes, strict=True):
             for arm in (SF, BASED, LSF):
-                found = [interval(part) for part in _trained(rows, arm, size).T]
-                at = np.arange(1, len(found) + 1)
-                (line,) = axis.plot(at, [f.mean for f in found], label=arm)
-                if np.isfinite(found[0].low):
-                    low, high = [f.low for f in found], [f.high for f in found]
-                    axis.fill_between(at, low, high, color=line.get_color(), alpha=0.15)
+                parts = _trained(rows, arm, size).T
+                draw_interval(axis, range(1, len(parts) + 1), parts, arm)
             axis.set(xlabel="tenths of the iterations", ylabel="reward a step", title=f"N = M = {size:.0f}")
             axis.legend()
     return [Figure("tang.png", "Means over MDPs; on the right Algorithm 1 itself, mean and 95 % interval over seeds")]
