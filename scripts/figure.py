@@ -1,7 +1,8 @@
 """How figures look, and how one is drawn to a file."""
 
 import contextlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +32,37 @@ STYLE = {
 }
 
 
+def axes_grid(figure: Any, heights: Sequence[float], columns: int) -> Any:
+    """Axes in rows of these heights (inches, with their labels) -> [rows, columns] grid to take subplots from.
+
+    Margins are fixed: to fit them to the labels (matplotlib's layout engines) takes as long as all the drawing.
+    """
+    left, right, top, bottom = 0.75, 0.12, 0.32, 0.5  # inches: y labels, none, title, x labels
+    width, height = figure.get_size_inches()
+    inner = [h - top - bottom for h in heights]
+    each = (width - columns * (left + right)) / columns
+    return figure.add_gridspec(
+        len(heights),
+        columns,
+        height_ratios=inner,
+        left=left / width,
+        right=1 - right / width,
+        bottom=bottom / height,
+        top=1 - top / height,
+        wspace=(left + right) / each,
+        hspace=(top + bottom) / (sum(inner) / len(inner)),
+    )
+
+
 @contextlib.contextmanager
 def panels(path: str | Path, count: int = 1, rows: int = 1) -> Iterator[list[Any]]:
     """`count` axes, by rows of equal length, to draw on; the image is written when the block ends."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    columns = -(-count // rows)
+    columns = math.ceil(count / rows)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.5 if columns == 1 else 5.2 * columns, 4.2 * rows), layout="constrained")
-        axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for axis in axes[count:]:
-            axis.set_axis_off()
-        yield axes[:count]
+        figure = Figure(figsize=(7.5 if columns == 1 else 5.2 * columns, 4.2 * rows))
+        grid = axes_grid(figure, [4.2] * rows, columns)
+        yield [figure.add_subplot(grid[i // columns, i % columns]) for i in range(count)]
         figure.savefig(path, dpi=120)

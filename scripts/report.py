@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.tree import ConfigError
-from scripts.figure import GREY, STYLE
+from scripts.figure import GREY, STYLE, axes_grid
 from scripts.parse import Parser, read_run
 from scripts.run_dir import COMMAND, CONFIG, EVENTS, read_config
 
@@ -174,15 +174,13 @@ def _panels(points: Points, panels: Sequence[tuple], height: float = 2.3, column
 
     rows = math.ceil(len(panels) / columns)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(10, height * rows + 0.3), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
-        axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for axis, (title, series, options) in zip(axes, panels, strict=False):
+        figure = Figure(figsize=(10, height * rows))
+        grid = axes_grid(figure, [height] * rows, columns)
+        for i, (title, series, options) in enumerate(panels):
+            axis = figure.add_subplot(grid[i // columns, i % columns])
             _draw(axis, points, series, **options)
             axis.set_title(title)
             axis.set_xlabel("emulator frames")
-        for axis in axes[len(panels) :]:
-            axis.set_axis_off()
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()[file.getvalue().index("<svg") :]
@@ -223,9 +221,9 @@ def _curve(config: dict[str, Any], points: Points) -> bytes:
     rows = math.ceil(len(names) / columns)
     score = "episode_return_mean" if _finite(points, "episode_return_mean") else "reward_per_step"
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(10, 4 + 2.1 * rows), dpi=130, layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
-        grid = figure.add_gridspec(1 + rows, columns, height_ratios=[4] + [2.1] * rows)
+        heights = [4.3] + [2.3] * rows
+        figure = Figure(figsize=(10, sum(heights)), dpi=130)
+        grid = axes_grid(figure, heights, columns)
         axis = figure.add_subplot(grid[0, :])
         _draw(axis, points, [(score, "", _BLUE)])
         axis.set_title(_title(config), fontsize=13)
