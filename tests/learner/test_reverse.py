@@ -59,14 +59,11 @@ def unrolled_objective(meta, agent, update, trajectories, objective, correction)
 CASES = [
     # objective, K, optimiser, λ, α, lag, others, lstm, second moment
     ("same", 1, "rmsprop", 0.0, 1.0, 0, False, 0, False),
-    ("next", 1, "adam", 0.0, 1.0, 0, False, 0, True),
-    ("same", 2, "sgd", 0.0, 1.0, 0, False, 3, False),
-    ("next", 2, "rmsprop", 0.7, 0.9, 0, False, 0, True),
+    ("next", 2, "sgd", 0.7, 0.9, 0, False, 3, True),
     ("all", 2, "adam", 0.7, 1.0, 0, True, 0, False),
-    ("same", 5, "adam", 0.7, 0.8, 0, False, 3, True),
-    ("next", 5, "sgd", 0.7, 1.0, 1, True, 0, False),
-    ("all", 5, "rmsprop", 0.7, 0.9, 1, False, 0, False),
-    ("all", 5, "rmsprop", 0.0, 1.0, 0, False, 3, True),
+    ("same", 5, "adam", 0.7, 0.8, 0, False, 0, True),
+    ("next", 5, "sgd", 0.0, 1.0, 0, False, 0, False),
+    ("all", 5, "rmsprop", 0.7, 0.9, 1, True, 3, True),
 ]
 
 
@@ -164,7 +161,6 @@ def test_stream_shares_sum_to_the_meta_gradient_and_snr_is_their_ratio():
         ("next", 1, "sgd", 0.0, 1.0, "plain"),
         ("next", 1, "sgd", 1.0, 1.0, "plain"),
         ("all", 3, "adam", 0.7, 0.9, "plain"),
-        ("next", 2, "sgd", 0.0, 1.0, "loaded_dice"),
         ("same", 3, "rmsprop", 0.0, 1.0, "dice"),
     ],
 )
@@ -202,22 +198,25 @@ def test_where_eta_is_the_start_the_sweep_goes_all_the_way(objective, window, na
 def test_sweep_differentiates_every_surrogate(surrogate):
     """What the window's later updates pull back through are second derivatives, in which all of them differ."""
     window, config = 3, problems.optimizer("sgd")
-    gradients = []
-    for name in (surrogate, "plain"):
+
+    def sweep(name):
         agent = problems.agent(inner=InnerLossConfig(surrogate=name, surrogate_decay=0.8))
         trajectories = [problems.trajectory(agent, k, k) for k in range(window + 1)]
         swept, _ = run_window(problems.learner(agent, window, optimizer=config), agent, trajectories)
-        exact = jax.grad(unrolled_objective)(
-            agent.init_meta(jax.random.key(1)),
-            agent,
-            problems.inner_update(agent, config),
-            trajectories,
-            "same",
-            Correction(0, 1, False, (0,)),
-        )
-        scale = max(abs(float(g)) for g in exact.values())
-        for leaf, value in exact.items():
-            assert abs(float(swept[leaf] - value)) < 1e-9 * scale, leaf
-        gradients.append(np.array([float(value) for value in swept.values()]))
+        return agent, trajectories, swept
+
+    agent, trajectories, swept = sweep(surrogate)
+    exact = jax.grad(unrolled_objective)(
+        agent.init_meta(jax.random.key(1)),
+        agent,
+        problems.inner_update(agent, config),
+        trajectories,
+        "same",
+        Correction(0, 1, False, (0,)),
+    )
+    scale = max(abs(float(g)) for g in exact.values())
+    for leaf, value in exact.items():
+        assert abs(float(swept[leaf] - value)) < 1e-9 * scale, leaf
     if surrogate in ("lvc", "loaded_dice"):  # whose first derivatives are the plain ones, off-policy too
-        assert np.abs(gradients[0] - gradients[1]).max() > 1e-3 * np.abs(gradients[1]).max()
+        plain = sweep("plain")[2]
+        assert max(abs(float(swept[leaf] - plain[leaf])) for leaf in plain) > 1e-3 * max(map(abs, plain.values()))
