@@ -37,7 +37,7 @@ def axes_grid(figure: Any, heights: Sequence[float], columns: int) -> Any:
 
     Margins are fixed: to fit them to the labels (matplotlib's layout engines) takes as long as all the drawing.
     """
-    left, right, top, bottom = 0.75, 0.12, 0.32, 0.5  # inches: y labels, none, title, x labels
+    left, right, top, bottom = 0.95, 0.12, 0.32, 0.5  # inches: y labels, none, title, x labels
     width, height = figure.get_size_inches()
     inner = [h - top - bottom for h in heights]
     each = (width - columns * (left + right)) / columns
