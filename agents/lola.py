@@ -5,8 +5,8 @@ state. An action of the environment is a joint one, so the log-probability in ev
 one. Look-ahead updates move the other's policy by the policy gradient of the other's return; η is θ⁰, both policies
 before them; the outer loss, behind them, is the policy gradient of one's own return. Its meta-gradient in η's "own",
 ∂J/∂own + (∂θ^K/∂own)ᵀ ∂J/∂other, is LOLA's: how the other learns depends on one's own policy through the episodes that
-it learns from, which only surrogates with the joint past in them (the DiCEs) know. So LOLA is a MAML that moves one half
-of θ only; whose half that is, the optimiser says (`learner.optimizers.of_part`).
+it learns from, which only surrogates with the joint past in them (the DiCEs) know. So LOLA is a MAML that moves one
+half of θ only; which one, the optimiser says (`learner.optimizers.of_part`).
 """
 
 import jax

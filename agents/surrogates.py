@@ -37,9 +37,9 @@ def policy_surrogate(
         Rothfuss et al. 2019); "loaded_dice", A (box(w) - box(w - log π)) with w the decayed sum of the episode's log π
         up to t (Farquhar et al. 2019; decay 0 is LVC); "dice", γ^t r box(w) with the baseline V (Foerster et al. 2018;
         its first-order gradient is that of the discounted objective, γ^t A log π); "off_policy", A' exp(log π - log μ)
-        (Liu et al. 2022), which reuses the samples of another policy μ; "off_policy_dice", "dice" with exp(Σ log π - log μ)
-        over the episode up to t in place of box(w) (Liu et al. 2022, for LOLA): every derivative of the return from the
-        episodes of μ, unclipped.
+        (Liu et al. 2022), which reuses the samples of another policy μ; "off_policy_dice", "dice" with exp(w - w_μ) for
+        box(w) (Liu et al. 2022, for LOLA), w and w_μ the sums of log π and of log μ up to t: every derivative of the
+        return from the episodes of μ, unclipped.
       log_prob: [T, B] log π(a|s), differentiable.
       behaviour_log_prob: [T, B] of the policy that acted.
       advantage: [T, B] importance-weighted, constant in θ.

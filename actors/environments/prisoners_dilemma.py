@@ -37,9 +37,9 @@ class PrisonersDilemma:
     """Two players who each defect or cooperate, round by round, behind `base.JaxEnvironment`.
 
     An action is a joint one, of both players, and the reward is the first player's; so a joint policy's log-probability
-    is the sum of theirs. A round pays -1 each if both cooperate, -2 each if both defect, else 0 to who defects and -3 to
-    who does not. Observation: the last round's joint action, or that there was none, one-hot [5] float32. Games never
-    end by themselves; after `rounds` rounds they are truncated. Nothing in the game is random.
+    is the sum of theirs. A round pays -1 each if both cooperate, -2 each if both defect, else 0 to who defects and -3
+    to who does not. Observation: the last round's joint action, or that there was none, one-hot [5] float32. Games
+    never end by themselves; after `rounds` rounds they are truncated. Nothing in the game is random.
 
     An unroll of `rounds` + 1 steps holds one whole game and its reset transition.
     """

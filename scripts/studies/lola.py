@@ -1,10 +1,10 @@
 """LOLA-DiCE in the iterated prisoner's dilemma, with each estimate in its meta-gradient sampled, reused or exact.
 
-A player's meta-gradient rests on the opponent's look-ahead update (the composition), on that update's Jacobian in one's
-own policy (the Hessian of the opponent's loss, Liu et al. 2022), and on the outer gradient behind them. The first two are
-taken from a batch of new games, from a larger one, from a memory of games of earlier policies, or from dynamic
-programming; the last from new games or dynamic programming. Update, losses and adjoint sweep are the learner's own: what
-is exact is an agent whose loss is minus the true value.
+A player's meta-gradient rests on the opponent's look-ahead update (the composition), on that update's Jacobian in
+one's own policy (with the Hessian of the opponent's loss, Liu et al. 2022), and on the outer gradient behind them. The
+first two are taken from a batch of new games, from a larger one, from a memory of games of earlier policies, or from
+dynamic programming; the last from new games or dynamic programming. Update, losses and adjoint sweep are the learner's
+own: what is exact is an agent whose loss is minus the true value.
 """
 
 import functools
@@ -142,28 +142,32 @@ class Lola:
           The new carry; the mean reward a round of the two, (1 - γ) times their true values before the update
           [updates]; and Pearson's correlation of the estimate's coordinates with the exact one's, mean of the two.
         """
-        exact = Lola(self._sizes, EXACT)
 
         def update(carry, _):
             policies, optimizer, memory, count = carry
             each, keys = _as_each(policies), jax.random.split(jax.random.fold_in(key, count), 2)
             found, memory = jax.vmap(self.estimate, in_axes=(0, 0, 0, None))(each, memory, keys, count)
-            true = jax.vmap(exact.exact_meta_gradient)(each)
+            true = jax.vmap(self.exact_meta_gradient)(each)
             steps, optimizer = self._meta_optimizer.update(-jnp.where(guided, true, found), optimizer)
-            reward = (1 - GAMMA) * jnp.mean(jax.vmap(self.value)(each))
+            reward = (1 - GAMMA) * jnp.mean(self.values({"own": policies[0], "other": policies[1]}))
             carry = optax.apply_updates(policies, steps), optimizer, memory, count + 1
             return carry, (reward, jnp.mean(jax.vmap(_correlation)(found, true)))
 
         return jax.lax.scan(update, carry, length=updates)
 
     def exact_meta_gradient(self, params: Params) -> Array:
-        """[5] of an all-exact arm, for which no games matter."""
-        game = everywhere(5, 4)._replace(reward=jnp.zeros((5, 4)), discount=jnp.ones((5, 4)))
-        return self.meta_gradient(*self.look_ahead(params, game, game), game)
+        """[5] of the player "own", by autodiff through true values alone: the yardstick."""
 
-    def value(self, params: Params) -> Array:
-        """The true discounted return of the player "own", without a horizon."""
-        return values(payoffs()[0], self._table(params), GAMMA)[0]
+        def behind_look_ahead(own: Array) -> Array:
+            of_other = jax.grad(lambda other: self.values({"own": own, "other": other})[1])(params["other"])
+            return self.values({"own": own, "other": params["other"] + self._sizes.inner_rate * of_other})[0]
+
+        return jax.grad(behind_look_ahead)(params["own"])
+
+    def values(self, params: Params) -> Array:
+        """[2] true discounted returns of the players "own" and "other", without a horizon."""
+        table = self._table(params)
+        return jnp.stack([values(game, table, GAMMA)[0] for game in payoffs()])
 
     def _table(self, params: Params) -> Array:
         """[5, 4] joint logits."""
@@ -203,7 +207,7 @@ def _as_each(policies: Array) -> Params:
 
 
 def _replace(memory: Trajectory, new: Trajectory, at: Array) -> Trajectory:
-    """The memory with new games in the place of the oldest, along the axis of games: the last of [B], else the second."""
+    """The memory with new games in the place of the oldest."""
     return jax.tree.map(
         lambda old, x: jax.lax.dynamic_update_slice_in_dim(old, x, at, axis=0 if x.ndim == 1 else 1), memory, new
     )
