@@ -63,12 +63,12 @@ def policy_surrogate(
         surrogate = advantage * (box(until) - box(until - log_prob))
     else:
         acted = jnp.where(real, behaviour_log_prob, 0.0)
-        ratio = log_prob - (acted if name == "off_policy_dice" else jax.lax.stop_gradient(log_prob))
-        until = _since_start(ratio, trajectory.step_type, 1.0)
+        log_ratio = log_prob - (acted if name == "off_policy_dice" else jax.lax.stop_gradient(log_prob))
+        until = _since_start(log_ratio, trajectory.step_type, 1.0)
         # Where the segment or a truncated episode ends, what is to come is the value of its last observation.
         ends = (jnp.arange(len(log_prob)) == len(log_prob) - 1)[:, None] | (trajectory.step_type[1:] == LAST)
         total = reward + jnp.where(ends, discount * value[1:], 0.0)
-        surrogate = total * jnp.exp(until) + value[:-1] * (1.0 - jnp.exp(ratio))
+        surrogate = total * jnp.exp(until) + value[:-1] * (1.0 - jnp.exp(log_ratio))
     if discount_states or name in ("dice", "off_policy_dice"):
         surrogate *= discount_since_start(discount, trajectory.step_type)
     return jnp.where(real, surrogate, 0.0)

@@ -102,7 +102,7 @@ def _final(rows: Sequence[Row], arm: str) -> np.ndarray:
     return reward[-max(1, len(reward) // 10) :].mean(axis=0)
 
 
-def _present(rows: Sequence[Row], names: Sequence[str] = tuple(ARMS)) -> list[str]:
+def _present(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
     return [name for name in names if any(row["cell"] == name for row in rows)]
 
 

@@ -147,6 +147,8 @@ class Lola:
             policies, optimizer, memory, count = carry
             each, keys = _as_each(policies), jax.random.split(jax.random.fold_in(key, count), 2)
             found, memory = jax.vmap(self.estimate, in_axes=(0, 0, 0, None))(each, memory, keys, count)
+            # Unclipped ratios of whole games can overflow: such an estimate is skipped, and knows nothing.
+            found = jnp.where(jnp.isfinite(found).all(axis=-1, keepdims=True), found, 0.0)
             true = jax.vmap(self.exact_meta_gradient)(each)
             steps, optimizer = self._meta_optimizer.update(-jnp.where(guided, true, found), optimizer)
             reward = (1 - GAMMA) * jnp.mean(self.values({"own": policies[0], "other": policies[1]}))
@@ -214,5 +216,7 @@ def _replace(memory: Trajectory, new: Trajectory, at: Array) -> Trajectory:
 
 
 def _correlation(estimate: Array, exact: Array) -> Array:
+    """Pearson's; 0 where one of them is constant."""
     centred, target = estimate - estimate.mean(), exact - exact.mean()
-    return centred @ target / (jnp.linalg.norm(centred) * jnp.linalg.norm(target))
+    norms = jnp.linalg.norm(centred) * jnp.linalg.norm(target)
+    return jnp.where(norms > 0, centred @ target / jnp.where(norms > 0, norms, 1.0), 0.0)
