@@ -39,12 +39,12 @@ CLAIMS = {
 IN_SMOKE = ("on-policy", "exact", "off-policy")
 SIZES = {
     "smoke": Sizes(rounds=5, new=4, more=8, memory=8),
-    "small": Sizes(rounds=50, new=32, more=256, memory=256),
+    "small": Sizes(rounds=50, new=64, more=512, memory=512),
     "paper": Sizes(),
 }
 UPDATES = {"smoke": 4, "small": 240, "paper": 500}
-GUIDED_UPDATES = {"smoke": 4, "small": 80, "paper": 80}  # the exact path has arrived by then
-BINS = 20  # of a life's updates, on each path
+EXACT_PATH_UPDATES = {"smoke": 4, "small": 60, "paper": 100}  # it has nearly arrived at cooperation by then
+BINS = 10  # of the exact path's updates; on a life's own path bins are as long
 
 
 class Point(NamedTuple):
@@ -55,7 +55,7 @@ class Point(NamedTuple):
 
 
 def _cells(scale: str, seeds: int) -> list[Cell]:
-    updates = {"own": UPDATES[scale], "exact": GUIDED_UPDATES[scale]}
+    updates = {"own": UPDATES[scale], "exact": EXACT_PATH_UPDATES[scale]}
     names = IN_SMOKE if scale == "smoke" else tuple(ARMS)
     return [Cell(name, Point(ARMS[name], SIZES[scale], updates, seeds)) for name in names]
 
@@ -146,7 +146,7 @@ def setting(scale: str) -> str:
         " Exact: from dynamic programming. Values in the losses, baselines and what a game that was cut off goes on"
         " with, are the true ones (the authors learn a table of immediate rewards). The reward is (1 - γ) times the"
         " true value of the pair, mean over players and the last tenth of the updates; the correlation is Pearson's"
-        f" over the five coordinates, mean over the first {GUIDED_UPDATES[scale]} updates of the exact path. Paired"
+        f" over the five coordinates, mean over the first {EXACT_PATH_UPDATES[scale]} updates of the exact path. Paired"
         " differences are over seeds."
     )
 
