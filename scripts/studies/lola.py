@@ -7,7 +7,6 @@ dynamic programming; the last from new games or dynamic programming. Update, los
 own: what is exact is an agent whose loss is minus the true value.
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -129,7 +128,6 @@ class Lola:
             memory = jax.vmap(lambda p, k: self.play(p, k, self._sizes.memory))(_as_each(policies), keys)
         return policies, self._meta_optimizer.init(policies), memory, jnp.int32(0)
 
-    @functools.partial(jax.jit, static_argnums=(0, 4))
     def learn(self, carry: Any, key: Array, guided: Array, updates: int) -> tuple[Any, tuple[Array, Array]]:
         """So many updates of both players at once.
 
@@ -147,7 +145,7 @@ class Lola:
             policies, optimizer, memory, count = carry
             each, keys = _as_each(policies), jax.random.split(jax.random.fold_in(key, count), 2)
             found, memory = jax.vmap(self.estimate, in_axes=(0, 0, 0, None))(each, memory, keys, count)
-            # Unclipped ratios of whole games can overflow: such an estimate is skipped, and knows nothing.
+            # Unclipped ratios of whole games can overflow: such an estimate counts as 0.
             found = jnp.where(jnp.isfinite(found).all(axis=-1, keepdims=True), found, 0.0)
             true = jax.vmap(self.exact_meta_gradient)(each)
             steps, optimizer = self._meta_optimizer.update(-jnp.where(guided, true, found), optimizer)
