@@ -30,6 +30,8 @@ class EnvironmentConfig:
     """tabular_mdp: concentration of the Dirichlet that transitions are drawn from; near 0 they are nearly certain."""
     mdp_horizon: int = 20
     """tabular_mdp: steps after which an episode is truncated; an unroll of one more holds one whole episode."""
+    rounds: int = 100
+    """prisoners_dilemma: rounds after which a game is truncated; an unroll of one more holds one whole game."""
     task: int = 0
     """grid, bandit, tabular_mdp: which of its tasks (what leads where, and what pays); every number is another one."""
 

@@ -37,12 +37,14 @@ def policy_surrogate(
         Rothfuss et al. 2019); "loaded_dice", A (box(w) - box(w - log π)) with w the decayed sum of the episode's log π
         up to t (Farquhar et al. 2019; decay 0 is LVC); "dice", γ^t r box(w) with the baseline V (Foerster et al. 2018;
         its first-order gradient is that of the discounted objective, γ^t A log π); "off_policy", A' exp(log π - log μ)
-        (Liu et al. 2022), which reuses the samples of another policy μ.
+        (Liu et al. 2022), which reuses the samples of another policy μ; "off_policy_dice", "dice" with exp(w - w_μ) for
+        box(w) (Liu et al. 2022, for LOLA), w and w_μ the sums of log π and of log μ up to t: every derivative of the
+        return from the episodes of μ, unclipped.
       log_prob: [T, B] log π(a|s), differentiable.
       behaviour_log_prob: [T, B] of the policy that acted.
       advantage: [T, B] importance-weighted, constant in θ.
       unweighted: [T, B] the same before its own importance ratio; read by "off_policy".
-      value: [T+1, B] constant in θ; reward, discount: [T, B], γ included; read by "dice".
+      value: [T+1, B] constant in θ; reward, discount: [T, B], γ included; read by the two "dice".
       trajectory: where episodes end.
       decay: of "loaded_dice".
       discount_states: weigh each transition by γ^t, as "dice" does anyway: without it the policy gradient takes states
@@ -60,28 +62,27 @@ def policy_surrogate(
         until = _since_start(log_prob, trajectory.step_type, decay)
         surrogate = advantage * (box(until) - box(until - log_prob))
     else:
-        until = _since_start(log_prob, trajectory.step_type, 1.0)
+        acted = jnp.where(real, behaviour_log_prob, 0.0)
+        log_ratio = log_prob - (acted if name == "off_policy_dice" else jax.lax.stop_gradient(log_prob))
+        until = _since_start(log_ratio, trajectory.step_type, 1.0)
         # Where the segment or a truncated episode ends, what is to come is the value of its last observation.
         ends = (jnp.arange(len(log_prob)) == len(log_prob) - 1)[:, None] | (trajectory.step_type[1:] == LAST)
         total = reward + jnp.where(ends, discount * value[1:], 0.0)
-        surrogate = total * box(until) + value[:-1] * (1.0 - box(log_prob))
-    if discount_states or name == "dice":
+        surrogate = total * jnp.exp(until) + value[:-1] * (1.0 - jnp.exp(log_ratio))
+    if discount_states or name in ("dice", "off_policy_dice"):
         surrogate *= discount_since_start(discount, trajectory.step_type)
     return jnp.where(real, surrogate, 0.0)
 
 
-def _same_episode(step_type: Array) -> Array:
-    """[T, T, B] bool: whether transition u (second) is an earlier one, or the same, of the episode of t (first)."""
-    episode = jnp.cumsum(step_type[:-1] == FIRST, axis=0)
-    time = jnp.arange(len(episode))
-    return (episode[:, None] == episode[None]) & (time[:, None] >= time[None])[..., None]
-
-
 def _since_start(x: Array, step_type: Array, decay: float) -> Array:
     """[T, B] Σ decay^(t-u) x_u over the transitions u <= t of the episode (within the segment)."""
-    time = jnp.arange(len(x))
-    weight = jnp.where(time[:, None] >= time[None], jnp.asarray(decay, x.dtype) ** (time[:, None] - time[None]), 0.0)
-    return jnp.einsum("tu,tub,ub->tb", weight, _same_episode(step_type).astype(x.dtype), x)
+
+    def add(so_far: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
+        x, starts = now
+        new = x + jnp.where(starts, 0.0, decay * so_far)
+        return new, new
+
+    return jax.lax.scan(add, jnp.zeros_like(x[0]), (x, step_type[:-1] == FIRST))[1]
 
 
 def discount_since_start(discount: Array, step_type: Array) -> Array:

@@ -37,7 +37,7 @@ class ExperimentConfig:
     """Stop after this many emulator frames (4 an agent step on Atari, 1 elsewhere)."""
     game: str = "atari:pong"
     """atari:NAME or NAME (snake or camel case; every game EnvPool ships), catch, two_colors, grid, bandit,
-    tabular_mdp."""
+    tabular_mdp, prisoners_dilemma."""
     agent: str = "stac"
     """What is self-tuned, and by what loss: see docs/agents.md (maml and bandit are for studies)."""
     runtime: Literal["collapsed", "ray"] = "collapsed"

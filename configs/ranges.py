@@ -100,6 +100,7 @@ RANGES: dict[str, Range] = {
     "environment.mdp_actions": Range(2),
     "environment.mdp_concentration": POSITIVE,
     "environment.mdp_horizon": COUNT,
+    "environment.rounds": COUNT,
     "environment.task": Range(0, 2**31 - 1),
     "pool.max_lag": COUNT,
     "pool.start_seconds": POSITIVE,

@@ -72,6 +72,18 @@ def make_inner_optimizer(config: InnerOptimizerConfig, total_updates: float) -> 
     return InnerOptimizer(init, update)
 
 
+def of_part(optimizer: InnerOptimizer, name: str) -> InnerOptimizer:
+    """Moves θ[name] alone, of a θ that is a dict: elsewhere gradients count as 0. Their derivatives do not: in LOLA the
+    other's step depends on one's own policy, which stays where it is.
+    """
+
+    def update(grads: Params, state: Any, params: Params, count: Array) -> tuple[Params, Any]:
+        own = {key: part if key == name else jax.tree.map(jnp.zeros_like, part) for key, part in grads.items()}
+        return optimizer.update(own, state, params, count)
+
+    return InnerOptimizer(optimizer.init, update)
+
+
 def make_meta_optimizer(config: MetaOptimizerConfig) -> optax.GradientTransformation:
     """The optimiser of η. Nothing differentiates through it, so it is optax's."""
     optimizer = {

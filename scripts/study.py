@@ -26,6 +26,7 @@ STUDIES = (
     "liu_maml",
     "liu_lirpg",
     "liu_bounds",
+    "liu_ipd",
     "lifetime_correction",
     "bmg_two_colors",
     "self_tuning",

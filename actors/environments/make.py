@@ -10,7 +10,7 @@ from actors.environments.base import Environment, JaxEnvironment
 from actors.environments.names import match_name
 from agents.types import EnvironmentSpec
 
-JAX_GAMES = ("catch", "two_colors", "grid", "bandit", "tabular_mdp")
+JAX_GAMES = ("catch", "two_colors", "grid", "bandit", "tabular_mdp", "prisoners_dilemma")
 
 MAX_STREAMS = 2**12
 MAX_ACTORS = 2**10
@@ -82,6 +82,10 @@ def make_jax_environment(game: str, config: EnvironmentConfig) -> JaxEnvironment
             return TabularMDP(
                 config.mdp_states, config.mdp_actions, config.mdp_concentration, config.mdp_horizon, config.task
             )
+        case "prisoners_dilemma":
+            from actors.environments.prisoners_dilemma import PrisonersDilemma
+
+            return PrisonersDilemma(config.rounds)
     return None
 
 

@@ -207,7 +207,7 @@ class Tabular:
 
         def unroll(params, trajectory):
             output = agent.unroll(params, trajectory)
-            table = agent.unroll(params, _everywhere(*mdp.reward.shape)).logits[:-1, 0]
+            table = agent.unroll(params, everywhere(*mdp.reward.shape)).logits[:-1, 0]
             own = trajectory.observation @ critic(self._with_own_reward(mdp, now), table)
             heads = dict(output.heads or {}) | {_TABLE: table}
             heads |= {OUTER_CRITIC: (trajectory.observation @ critic(mdp, table))[..., None]}
@@ -240,7 +240,7 @@ class Tabular:
         if self._config.agent != "lirpg":
             return mdp
         learned = intrinsic_reward(self._environment.spec, agent_settings(self._config))
-        return mdp._replace(reward=mdp.reward + learned.reward(meta, _everywhere(*mdp.reward.shape)))
+        return mdp._replace(reward=mdp.reward + learned.reward(meta, everywhere(*mdp.reward.shape)))
 
 
 @functools.cache
@@ -249,7 +249,7 @@ def _tasks(game: str, environment: EnvironmentConfig, count: int) -> MDP:
     return jax.jit(jax.vmap(make_jax_environment(game, environment).sample_task))(keys)
 
 
-def _everywhere(states: int, actions: int) -> Trajectory:
+def everywhere(states: int, actions: int) -> Trajectory:
     """Every action in every state: a made-up trajectory of S steps of A streams."""
     observation = jnp.concatenate([jnp.eye(states), jnp.eye(1, states)])
     return Trajectory(

@@ -55,17 +55,17 @@ def expected_surrogate(
     states discounted).
 
     Where the sampled surrogate stops gradients, this does: the episodes' distribution and what follows an action are
-    constants, except for the two DiCEs, which have every derivative of the return.
+    constants, except for the DiCEs, which have every derivative of the return.
 
     Args:
-      name: "plain", "lvc", "loaded_dice", "dice" or "off_policy".
+      name: any of these surrogates.
       logits: [S, A].
       baseline: [S] the values that advantages are over; only "plain" depends on them.
       end: [S] value where an episode is cut off, a constant in the logits.
       behaviour: [S, A] logits of the policy that acts, read by "off_policy" alone (with α = 0: ratios not clipped).
     """
     end = jax.lax.stop_gradient(end)
-    if name in ("dice", "loaded_dice"):
+    if name in ("dice", "loaded_dice", "off_policy_dice"):
         return episode_values(mdp, logits, gamma, horizon, end)[0, 0]
     fixed = jax.lax.stop_gradient(logits)
     acting = fixed if behaviour is None else behaviour

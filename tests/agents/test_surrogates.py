@@ -20,6 +20,7 @@ NEXT = np.array([[0, 1], [1, 0]])  # state, action -> state
 REWARD = np.array([[0.3, -0.7], [1.1, 0.4]])
 VALUES = np.array([0.2, -0.5])  # a baseline that is nobody's value
 LOGITS = np.array([[0.4, -0.3], [0.1, 0.6]])
+SAMPLER = np.array([[-0.2, 0.5], [0.3, -0.6]])
 SEQUENCES = np.array(list(itertools.product((0, 1), repeat=STEPS))).T  # [T, 8]
 
 
@@ -86,24 +87,25 @@ def hessian(function):
     return jax.jit(jax.hessian(function))(LOGITS).reshape(4, 4)
 
 
-@pytest.mark.parametrize("name", ["plain", "lvc", "loaded_dice", "dice", "off_policy"])
+@pytest.mark.parametrize("name", ["plain", "lvc", "loaded_dice", "dice", "off_policy", "off_policy_dice"])
 def test_first_order_all_are_the_policy_gradient(name):
     exact = jax.grad(lambda x: true_return(x, 1.0))(LOGITS)
     np.testing.assert_allclose(jax.jit(jax.grad(objective(name)))(LOGITS), exact, rtol=1e-12)
 
 
-def test_dice_has_every_derivative_of_the_discounted_return():
+@pytest.mark.parametrize("name, sampler", [("dice", LOGITS), ("off_policy_dice", SAMPLER)])
+def test_dice_has_every_derivative_of_the_discounted_return(name, sampler):
     for derivative in (jax.grad, jax.hessian, lambda f: jax.jacfwd(jax.hessian(f))):
         exact = jax.jit(derivative(lambda x: true_return(x, 0.7)))(LOGITS)
         assert np.abs(exact).max() > 1e-2
         np.testing.assert_allclose(
-            jax.jit(derivative(objective("dice", gamma=0.7)))(LOGITS), exact, rtol=1e-9, atol=1e-12
+            jax.jit(derivative(objective(name, gamma=0.7, behaviour=sampler)))(LOGITS), exact, rtol=1e-9, atol=1e-12
         )
 
 
 def test_second_order_only_the_dices_are_right():
     exact = hessian(lambda x: true_return(x, 1.0))
-    for name in ("dice", "loaded_dice"):
+    for name in ("dice", "loaded_dice", "off_policy_dice"):
         np.testing.assert_allclose(hessian(objective(name)), exact, rtol=1e-10, atol=1e-12)
     for name in ("plain", "lvc"):
         assert np.abs(hessian(objective(name)) - exact).max() > 0.05 * np.abs(exact).max()
@@ -129,15 +131,14 @@ def test_loaded_dice_without_a_past_is_lvc_and_in_between_it_is_in_between():
 
 def test_off_policy_is_lvc_where_the_sampler_is_the_policy_and_unbiased_in_a_bandit_where_it_is_not():
     np.testing.assert_allclose(hessian(objective("off_policy")), hessian(objective("lvc")), rtol=1e-12, atol=1e-14)
-    sampler = np.array([[-0.2, 0.5], [0.3, -0.6]])
 
     def bandit(logits):
         return jnp.sum(jax.nn.softmax(logits[0]) * REWARD[0])
 
-    probability = np.exp(np.asarray(log_probs(sampler)).sum(axis=0))
+    probability = np.exp(np.asarray(log_probs(SAMPLER)).sum(axis=0))
 
     def of_first_step(logits):
-        data = trajectory(sampler)
+        data = trajectory(SAMPLER)
         output = NetworkOutput(logits[STATES], jnp.asarray(VALUES)[STATES])
         cut = data._replace(
             step_type=np.stack([data.step_type[0], np.full(8, LAST)]),
@@ -163,7 +164,7 @@ def test_off_policy_is_lvc_where_the_sampler_is_the_policy_and_unbiased_in_a_ban
         )
 
 
-@pytest.mark.parametrize("name", ["plain", "lvc", "loaded_dice", "dice", "off_policy"])
+@pytest.mark.parametrize("name", ["plain", "lvc", "loaded_dice", "dice", "off_policy", "off_policy_dice"])
 def test_two_episodes_in_one_segment_are_two_segments(name):
     """A segment with a reset inside: gradient and Hessian are the sums of the two episodes'."""
     rng = np.random.default_rng(0)

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from learner.config import InnerOptimizerConfig, MetaOptimizerConfig
-from learner.optimizers import clip_by_global_norm, make_inner_optimizer, make_meta_optimizer
+from learner.optimizers import clip_by_global_norm, make_inner_optimizer, make_meta_optimizer, of_part
 
 pytestmark = pytest.mark.usefixtures("float64")
 NAMES = ["sgd", "rmsprop", "adam"]
@@ -58,6 +58,31 @@ def test_updates_follow_the_formula(name, anneal):
     np.testing.assert_allclose(after, by_formula(name, start, gradients, rates), rtol=1e-12)
     if anneal:  # the life's last update is at count 2; at 3 the rate has reached 0
         assert np.any(after[2] != after[1]) and np.all(after[3] == after[2])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_of_part_moves_its_part_as_ever_and_nothing_else(name):
+    params = {"own": jnp.array([1.0, 2.0]), "other": jnp.array([3.0, 4.0])}
+    optimizer = make_inner_optimizer(config(name), 1.0)
+    part = of_part(optimizer, "other")
+
+    def two_updates(optimizer, own):
+        new, state = {**params, "own": own}, optimizer.init(params)
+        for k in range(2):
+            grads = jax.grad(lambda p: jnp.sum(p["own"] * p["other"] ** 2))(new)
+            new, state = optimizer.update(grads, state, new, jnp.asarray(k, float))
+        return new
+
+    moved = two_updates(part, params["own"])
+    np.testing.assert_array_equal(moved["own"], params["own"])
+    alone = {"other": params["other"]}
+    state = optimizer.init(alone)
+    for k in range(2):
+        grads = jax.grad(lambda p: jnp.sum(params["own"] * p["other"] ** 2))(alone)
+        alone, state = optimizer.update(grads, state, alone, jnp.asarray(k, float))
+    np.testing.assert_allclose(moved["other"], alone["other"], rtol=1e-12)
+    # What stays where it is still says where the other goes.
+    assert np.all(jax.grad(lambda own: jnp.sum(two_updates(part, own)["other"]))(params["own"]) != 0)
 
 
 @pytest.mark.parametrize("second", [False, True])

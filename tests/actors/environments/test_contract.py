@@ -7,11 +7,11 @@ from actors.config import EnvironmentConfig
 from actors.environments.make import environment_spec, make_environment, stream_seeds
 from agents.types import FIRST, LAST, MID
 
-GAMES = ("catch", "two_colors", "grid", "tabular_mdp", "atari:pong")
+GAMES = ("catch", "two_colors", "grid", "tabular_mdp", "prisoners_dilemma", "atari:pong")
 STREAMS = 3
 STEPS = 30
 # Short episodes: several ends in 30 steps. Transitions that are nearly certain would make all streams alike.
-CONFIG = EnvironmentConfig(max_episode_frames=4 * 12, switch_steps=10, mdp_horizon=9, mdp_concentration=1.0)
+CONFIG = EnvironmentConfig(max_episode_frames=4 * 12, switch_steps=10, mdp_horizon=9, mdp_concentration=1.0, rounds=9)
 
 
 def play(environment, actions):
@@ -64,9 +64,7 @@ def test_streams_reset_themselves(game, make):
     assert first[0].all()
     np.testing.assert_array_equal(first[1:], last[:-1])  # FIRST comes after LAST, and only there
     assert (reward[first] == 0).all() and (discount[first] == 1).all() and (discount[step_type == MID] == 1).all()
-    episodes = {"catch": 3, "two_colors": 0, "grid": 1, "tabular_mdp": 3, "atari:pong": 2}[
-        game
-    ]  # a grid's can be shorter
+    episodes = {"two_colors": 0, "grid": 1, "atari:pong": 2}.get(game, 3)  # a grid's can be shorter
     assert (last.sum(0) >= episodes).all() and (game == "grid" or (last.sum(0) == episodes).all())
 
 
@@ -92,6 +90,8 @@ def test_seeds_and_actions_decide_everything(game, make):
     moved = play(make(seeds=(3, 9, 1)), actions[:, [2, 1, 0]])
     for name in played:
         np.testing.assert_array_equal(played[name][:, [2, 0]], moved[name][:, [0, 2]], err_msg=name)
+    if game == "prisoners_dilemma":
+        return  # nothing in it is random
     same_actions = np.repeat(actions[:, :1], STREAMS, axis=1)
     observation = play(make(), same_actions)["observation"]
     assert (observation[:, 0] != observation[:, 1]).any() and (observation[:, 0] != observation[:, 2]).any()

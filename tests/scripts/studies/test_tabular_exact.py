@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("float64")
 HORIZON = 3
 VALUES = np.array([0.2, -0.5])  # a baseline that is nobody's value, and what the end is worth
 SAMPLER = np.array([[-0.2, 0.5], [0.3, -0.6]])
-DICES = ("dice", "loaded_dice")
+DICES = ("dice", "loaded_dice", "off_policy_dice")
 
 
 def enumerated_return(logits, end):
@@ -85,7 +85,14 @@ def enumerated_surrogate(name, behaviour, baseline=VALUES):
 
 @pytest.mark.parametrize(
     "name, sampler",
-    [("plain", LOGITS), ("lvc", LOGITS), ("loaded_dice", LOGITS), ("dice", LOGITS), ("off_policy", SAMPLER)],
+    [
+        ("plain", LOGITS),
+        ("lvc", LOGITS),
+        ("loaded_dice", LOGITS),
+        ("dice", LOGITS),
+        ("off_policy", SAMPLER),
+        ("off_policy_dice", SAMPLER),
+    ],
 )
 def test_surrogates_are_in_expectation_what_is_said_of_them(name, sampler):
     """Gradient and Hessian of the sampled losses, over all episodes, against dynamic programming."""
