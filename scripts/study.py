@@ -1,19 +1,20 @@
 """`onelife study`: runs a study, or lists them."""
 
-import contextlib
 import importlib
+import os
 import sys
-from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from configs.tree import ConfigError, check_choice
-from scripts.compile_cache import use_compile_cache
 from scripts.parse import Parser
 from scripts.studies.base import PAGE, SCALES, Study, run_study
+from scripts.studies.jobs import compiled_for
 
 STUDIES = (
     "nodice_fig1",
@@ -41,6 +42,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--list", action="store_true", help="what there is, and how long each takes")
     parser.add_argument("--scale", default="small", help=f"{', '.join(SCALES)} (default: small)")
     parser.add_argument("--seeds", type=int, help="how many; the default is the scale's own")
+    parser.add_argument("--jobs", type=int, help="cells side by side (default: one to a core; 1 at smoke and on GPUs)")
     parser.add_argument("--out", help="where its table, figures and page go (default: studies/NAME-SCALE)")
     try:
         options = parser.parse_args(words)
@@ -52,6 +54,8 @@ def main(words: list[str]) -> int:
         check_choice("--scale", options.scale, SCALES)
         if options.seeds is not None and options.seeds < 1:
             raise ConfigError(f"--seeds: {options.seeds} is not allowed; it must be 1 or more")
+        if options.jobs is not None and options.jobs < 1:
+            raise ConfigError(f"--jobs: {options.jobs} is not allowed; it must be 1 or more")
         study = _load(options.name)
         if options.seeds and not study.seeds:
             raise ConfigError(
@@ -59,7 +63,7 @@ def main(words: list[str]) -> int:
             )
         seeds = options.seeds or study.seeds.get(options.scale, 0)
         out = Path(options.out or f"studies/{options.name}-{options.scale}")
-        return _run(options.name, study, options.scale, seeds, out)
+        return _run(options.name, study, options.scale, seeds, out, _jobs(options))
     except ConfigError as error:
         print(f"onelife: {error}", file=sys.stderr)
         return 2
@@ -80,35 +84,37 @@ def _list() -> int:
     return 0
 
 
-@contextlib.contextmanager
-def _compiled_for(scale: str) -> Iterator[None]:
-    """At `smoke` compiling is nearly all of the work: XLA leaves out what makes programs fast and compiling slow."""
+def _jobs(options: Any) -> int:
+    """A cell to a core where programs run on the CPU and compiling is not nearly all of the work."""
     import jax
 
-    use_compile_cache()
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", scale == "smoke")
-    try:
-        yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", before)
+    if options.jobs is not None:
+        return options.jobs
+    return len(os.sched_getaffinity(0)) if jax.default_backend() == "cpu" and options.scale != "smoke" else 1
 
 
-def _run(name: str, study: Study, scale: str, seeds: int, out: Path) -> int:
+def _run(name: str, study: Study, scale: str, seeds: int, out: Path, jobs: int) -> int:
     console = Console(stderr=True, highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     try:
         progress = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
-        with progress as bar, _compiled_for(scale):
+        with progress as bar, compiled_for(scale):
             task = bar.add_task(name, total=1.0)
 
             def tell(what: str, fraction: float) -> None:
                 bar.update(task, description=f"{name}: {what}", completed=fraction)
 
-            verdicts = run_study(name, study, scale, seeds, out, tell)
+            verdicts = run_study(name, study, scale, seeds, out, tell, jobs)
     except KeyboardInterrupt:
         print(f"onelife: stopped; the same command goes on from what {out} holds", file=sys.stderr)
         return 130
+    except BrokenProcessPool:
+        print(
+            f"onelife: a process of the study died (of too little memory?); with a smaller --jobs than {jobs} the same"
+            f" command goes on from what {out} holds",
+            file=sys.stderr,
+        )
+        return 1
     for verdict in verdicts:
         print(f"{verdict.verdict:>10}  {verdict.claim}: {verdict.measured}")
     print(out / PAGE)

@@ -17,19 +17,19 @@ _CONTROLLER = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid
 _CACHE = os.path.join(tempfile.gettempdir(), f"onelife-tests-{_CONTROLLER}")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
-# Programs compile twice as fast, here and in the processes that tests start; see `float64`.
+# Programs compile four times as fast, here and in the processes that tests start. Without its optimisations XLA's
+# newer emitter of fused kernels would cost float64 its last digits (1e-8); the older one keeps them (below 1e-9).
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 
 @pytest.fixture
 def float64():
-    """64-bit floats, for comparisons to 1e-9, and XLA's optimisations: without them these digits are not there."""
+    """64-bit floats, for comparisons to 1e-9."""
     import jax
 
-    jax.config.update("jax_disable_most_optimizations", False)
     with jax.enable_x64(True):
         yield
-    jax.config.update("jax_disable_most_optimizations", True)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -4,11 +4,12 @@ import csv
 import json
 import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from configs.tree import ConfigError
+from scripts.studies.jobs import side_by_side
 
 RESULTS, PAGE, SETTINGS = "results.csv", "README.md", "settings.json"
 SCALES = ("smoke", "small", "paper")
@@ -51,9 +52,11 @@ class Study(NamedTuple):
 
 
 def run_study(
-    name: str, study: Study, scale: str, seeds: int, out: Path, tell: Callable[[str, float], None]
+    name: str, study: Study, scale: str, seeds: int, out: Path, tell: Callable[[str, float], None], jobs: int = 1
 ) -> list[Verdict]:
     """Runs what `out` does not hold yet, then writes the figures and the page. Returns the verdicts.
+
+    With more than one of `jobs`, cells run side by side: of a study that `scripts.studies` has under this name.
 
     Raises ConfigError, one line, where `out` holds another study or another scale.
     """
@@ -63,16 +66,32 @@ def run_study(
     _claim(out, settings)
     rows = read_rows(out / RESULTS)
     done = {row["cell"] for row in rows}
-    for index, cell in enumerate(cells):
-        if cell.name in done:
-            continue
-        new = study.run(cell, out, lambda what, part, i=index: tell(what, (i + part) / len(cells)))
-        rows += [{"cell": cell.name} | row for row in new]
+    order = [cell.name for cell in cells]
+    left = [cell for cell in cells if cell.name not in done]
+
+    def tell_all(what: str, part: float) -> None:
+        tell(what, 1 - len(left) / len(cells) * (1 - part))
+
+    if jobs > 1 and len(left) > 1:
+        names = [cell.name for cell in left]
+        found = side_by_side(name, scale, seeds, names, out, min(jobs, len(left)), tell_all)
+    else:
+        found = _in_turn(study, left, out, tell_all)
+    for cell_name, new in found:
+        rows += [{"cell": cell_name} | row for row in new]
+        rows.sort(key=lambda row: order.index(row["cell"]))
         _write_rows(out / RESULTS, rows)
     rows = read_rows(out / RESULTS)
     verdicts, figures = study.judge(rows), study.draw(rows, out)
     (out / PAGE).write_text(_page(name, study, scale, seeds, verdicts, figures))
     return verdicts
+
+
+def _in_turn(
+    study: Study, cells: Sequence[Cell], out: Path, tell: Callable[[str, float], None]
+) -> Iterator[tuple[str, list[Row]]]:
+    for index, cell in enumerate(cells):
+        yield cell.name, study.run(cell, out, lambda what, part, i=index: tell(what, (i + part) / len(cells)))
 
 
 def read_rows(path: Path) -> list[Row]:

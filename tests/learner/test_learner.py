@@ -40,14 +40,6 @@ def assert_same(a, b):
         assert np.array_equal(x, y, equal_nan=True), jax.tree_util.keystr(path)
 
 
-@pytest.fixture(autouse=True)
-def quick_compilation():
-    """These programs are compiled for a few steps each."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture
 def small():
     """An agent that compiles quickly, with a core state: what matters here is when things happen."""
