@@ -116,7 +116,7 @@ class Lives:
 
         `meta_params`: raw η at birth, with a leading [number of seeds]; else the agent's own (if shared, the first's).
         """
-        streams = np.stack([stream_keys(stream_seeds(seed, 0, 0, self._config.streams)) for seed in seeds])
+        streams = stream_keys(stream_seeds(seeds, 0, 0, self._config.streams))
         return self._start(jnp.asarray(seeds, jnp.uint32), jnp.asarray(streams), meta_params)
 
     def run(self, lives: Life, windows: int) -> tuple[Life, dict[str, Array]]:

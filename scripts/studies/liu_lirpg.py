@@ -13,7 +13,7 @@ from scripts.studies.statistics import is_above
 from scripts.studies.tabular_sweep import Point, by_task, draw_line, present
 
 SURROGATES = ("plain", "lvc")
-SAMPLES = {"smoke": (4, 16), "small": (16, 64, 256), "paper": (16, 32, 64, 128, 256)}
+SAMPLES = {"smoke": (16,), "small": (16, 64, 256), "paper": (16, 32, 64, 128, 256)}
 STEPS = {"smoke": (1, 2), "small": (1, 2, 3, 5), "paper": (1, 2, 3, 4, 5)}
 TASKS = {"smoke": 2, "small": 10, "paper": 10}
 REPEATS = {"smoke": 4, "small": 20, "paper": 20}

@@ -2,12 +2,18 @@
 
 import csv
 import json
+import multiprocessing
+import threading
+import time
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
 from configs.tree import ConfigError
 from scripts.cli import main
+from scripts.studies import tang_variance
 from scripts.studies.base import Cell, Figure, Study, Verdict, read_rows, run_study
+from scripts.studies.jobs import side_by_side
 from scripts.study import STUDIES
 
 
@@ -63,6 +69,7 @@ def test_a_place_that_holds_something_else_is_refused(tmp_path):
         ("study self_tuning --scale smal", "did you mean small?"),
         ("study self_tuning --seeds 0", "--seeds: 0 is not allowed"),
         ("study self_tuning --seeds x", "invalid int value"),
+        ("study self_tuning --jobs 0", "--jobs: 0 is not allowed"),
     ],
 )
 def test_bad_input_gets_one_line(capsys, words, said):
@@ -75,6 +82,38 @@ def test_list_shows_them_all(capsys):
     assert main(["study", "--list"]) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in STUDIES)
+
+
+def test_cells_side_by_side_give_what_they_give_in_turn(tmp_path):
+    parts, tables = [], []
+    for jobs in (1, 2):
+        study = tang_variance.STUDY
+        run_study("tang_variance", study, "smoke", 0, tmp_path / str(jobs), lambda _, part: parts.append(part), jobs)
+        tables.append(read_rows(tmp_path / str(jobs) / "results.csv"))
+    assert len({row["cell"] for row in tables[0]}) > 1
+    for one, other in zip(*tables, strict=True):
+        assert one.keys() == other.keys()
+        for key, value in one.items():
+            assert other[key] == (pytest.approx(value, rel=1e-4, nan_ok=True) if isinstance(value, float) else value)
+    assert all(0 <= part <= 1 for part in parts)
+    assert not multiprocessing.active_children()
+
+
+def test_a_process_that_dies_is_told_and_leaves_none_behind(tmp_path):
+    cells = side_by_side("tang_variance", "smoke", 0, ["16", "64"], tmp_path, 2, lambda what, part: None)
+
+    def kill() -> None:
+        while len(children := multiprocessing.active_children()) < 2:
+            time.sleep(0.01)
+        children[0].kill()
+
+    threading.Thread(target=kill).start()
+    with pytest.raises(BrokenProcessPool):
+        list(cells)
+    end = time.monotonic() + 30
+    while multiprocessing.active_children() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.slow

@@ -104,6 +104,7 @@ def test_stream_seeds_follow_the_runs_seed():
     np.testing.assert_array_equal(stream_seeds(5, 1, 2, 8), stream_seeds(5, 1, 2, 8))
     np.testing.assert_array_equal(stream_seeds(5, 1, 2, 8)[:3], stream_seeds(5, 1, 2, 3))
     runs = [stream_seeds(seed, 0, 0, 32) for seed in range(50)]
+    np.testing.assert_array_equal(stream_seeds(range(50), 0, 0, 32), runs)
     assert len(np.unique(np.concatenate(runs))) == 50 * 32
 
 
