@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from actors.draw import draw
 from actors.environments.base import Environment, JaxEnvironment
 from actors.environments.jax_adapter import stream_keys, vmap_environment
 from agents.types import Agent, Array, CoreState, EnvironmentSpec, Params, Trajectory, VersionedParams
@@ -22,8 +23,8 @@ def _choose(
 ) -> tuple[Array, Array, CoreState]:
     """-> action [B] int32, drawn from the behaviour logits [B, A] float32, which come next, and the new core state."""
     output, core_state = agent.step(params, time_step.observation, time_step.step_type, core_state)
-    action = jax.random.categorical(jax.random.fold_in(key, t), output.logits)
-    return action.astype(jnp.int32), output.logits.astype(jnp.float32), core_state
+    action = draw(jax.random.fold_in(key, t), jax.nn.softmax(output.logits))
+    return action, output.logits.astype(jnp.float32), core_state
 
 
 _act = jax.jit(_choose, static_argnums=0)

@@ -22,7 +22,9 @@ def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
     config, dice = settings.bandit, settings.inner.surrogate != "plain"
 
     def output(params, shape):
-        logits = jnp.broadcast_to(params["logits"], (*shape, spec.num_actions))
+        # Normalised once for all: what follows for each pull reads them as they are.
+        log_policy = jax.nn.log_softmax(params["logits"])
+        logits = jnp.broadcast_to(log_policy, (*shape, spec.num_actions))
         return NetworkOutput(logits, jnp.zeros(shape, params["logits"].dtype))
 
     def step(params, observation, step_type, core_state):
@@ -31,7 +33,7 @@ def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
 
     def gained(output, trajectory, surrogate):
         """[B] mean over time of r times a surrogate of log π."""
-        log_prob = losses.action_log_prob(output.logits[:-1], trajectory.action)
+        log_prob = losses.of_action(output.logits[:-1], trajectory.action)
         return jnp.mean(trajectory.reward.astype(log_prob.dtype) * surrogate(log_prob), axis=0)
 
     def inner_loss(meta, output, trajectory):
@@ -62,5 +64,6 @@ def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
 
 
 def _entropy(output: NetworkOutput) -> jax.Array:
-    log_policy = jax.nn.log_softmax(output.logits)
-    return -jnp.mean(jnp.sum(jnp.exp(log_policy) * log_policy, axis=-1))
+    """Negative; of one pull: all pulls of a batch have one policy."""
+    log_policy = output.logits[0, 0]
+    return -jnp.sum(jnp.exp(log_policy) * log_policy)

@@ -31,6 +31,8 @@ class Player:
         """`greedy` takes the most probable action; otherwise actions are drawn, all from `seed`."""
         import jax
 
+        from actors.draw import draw
+
         self._params = params
         self._core_state = agent.initial_state(num_streams)
         self._key = jax.random.PRNGKey(seed)
@@ -41,7 +43,7 @@ class Player:
             output, core_state = agent.step(params, observation, step_type, core_state)
             if greedy:
                 return output.logits.argmax(-1), core_state
-            return jax.random.categorical(jax.random.fold_in(key, call), output.logits), core_state
+            return draw(jax.random.fold_in(key, call), jax.nn.softmax(output.logits)), core_state
 
         self._act = act
 

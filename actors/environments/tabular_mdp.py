@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from actors.draw import draw
 from agents.types import FIRST, LAST, MID, Array, EnvironmentSpec
 
 
@@ -70,10 +71,10 @@ class TabularMDP:
 
     def step(self, state: TabularState, action: Array) -> tuple[TabularState, dm_env.TimeStep]:
         key, next_key = jax.random.split(state.key)
-        drawn = jax.random.categorical(next_key, jnp.log(state.task.transition[state.cell, action]))
+        drawn = draw(next_key, state.task.transition[state.cell, action])
         clock = jnp.where(state.over, 0, state.clock + 1)
         over = clock == self.horizon
-        cell = jnp.where(state.over, 0, drawn).astype(jnp.int32)
+        cell = jnp.where(state.over, 0, drawn)
         reward = jnp.where(state.over, 0.0, state.task.reward[state.cell, action])
         step_type = jnp.where(state.over, FIRST, jnp.where(over, LAST, MID))
         # The task is passed on as it is, so that a scan over steps does not copy it.
