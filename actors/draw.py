@@ -7,12 +7,14 @@ from agents.types import Array
 
 
 def draw(key: Array, probabilities: Array) -> Array:
-    """probabilities [..., A], of any positive sum -> an index [...] int32 for each, drawn in proportion to them.
+    """probabilities [..., A], positive, of any sum -> an index [...] int32 for each, drawn in proportion to them.
 
     By inverting the cumulative sum: one random number for each, where `jax.random.categorical` makes A and takes two
-    logarithms of each of these. What is below about 1e-7 of the sum is never drawn.
+    logarithms of each of these. Shares below about 1e-7 of the sum are not told from 0.
     """
-    cumulative = jnp.cumsum(probabilities, axis=-1)
+    size = probabilities.shape[-1]
+    # As a product: `jnp.cumsum` is three times as slow on CPUs.
+    cumulative = jnp.matmul(probabilities, jnp.triu(jnp.ones((size, size), probabilities.dtype)), precision="highest")
     uniform = jax.random.uniform(key, cumulative.shape[:-1], cumulative.dtype)
-    # Below the sum even where it is rounded: `uniform` is at most 1 - 2^-23.
+    # At most A - 1: `uniform` is at most 1 - 2^-23, so that the last sum is above whatever it is rounded to.
     return jnp.sum(cumulative <= uniform[..., None] * cumulative[..., -1:], axis=-1, dtype=jnp.int32)

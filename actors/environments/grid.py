@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from actors.draw import draw
 from agents.types import FIRST, LAST, MID, Array, EnvironmentSpec
 
 
@@ -63,7 +62,7 @@ class Grid:
     def _start(self, key: Array, task: GridTask) -> tuple[GridState, dm_env.TimeStep]:
         key, cell_key = jax.random.split(key)
         taken = jnp.zeros(self.size**2, bool).at[task.objects].set(True)
-        cell = draw(cell_key, jnp.where(taken, 0.0, 1.0))
+        cell = jax.random.categorical(cell_key, jnp.where(taken, -jnp.inf, 0.0)).astype(jnp.int32)
         state = GridState(key, task, cell, jnp.int32(0), jnp.bool_(False))
         return state, self._time_step(state, FIRST, 0.0, 1.0)
 
