@@ -44,17 +44,16 @@ def one_by_one(raw: torch.Tensor, lives: int, correction: float) -> torch.Tensor
 
 
 def main() -> None:
-    """KIND LIVES ROUNDS CORRECTION EARLY LATE -> one line of JSON: seconds and gradient of every round."""
-    kind, lives, rounds, correction, *raw = sys.argv[1:]
+    """KIND LIVES SEED CORRECTION EARLY LATE -> one line of JSON: seconds and gradient of one update, after another."""
+    kind, lives, seed, correction, *raw = sys.argv[1:]
     function = {"side": meta_gradient, "one": one_by_one}[kind]
-    torch.manual_seed(0)
-    eta, seconds, gradients = torch.tensor([float(value) for value in raw]), [], []
-    function(eta, min(int(lives), 10), float(correction))
-    for _ in range(int(rounds)):
-        start = time.perf_counter()
-        gradients.append(function(eta, int(lives), float(correction)).tolist())
-        seconds.append(time.perf_counter() - start)
-    print(json.dumps({"seconds": seconds, "gradients": gradients, "torch": torch.__version__}))
+    torch.manual_seed(int(seed))
+    eta = torch.tensor([float(value) for value in raw])
+    function(eta, int(lives), float(correction))
+    start = time.perf_counter()
+    gradient = function(eta, int(lives), float(correction))
+    seconds = time.perf_counter() - start
+    print(json.dumps({"seconds": seconds, "gradient": gradient.tolist(), "torch": torch.__version__}))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,13 @@ def meta(words: list[str]) -> int:
     return run(words)
 
 
-BENCHMARKS: dict[str, Callable[[list[str]], int]] = {run.__name__: run for run in (rates, meta)}
+def bandit(words: list[str]) -> int:
+    from scripts.bench.bandit import main as run
+
+    return run(words)
+
+
+BENCHMARKS: dict[str, Callable[[list[str]], int]] = {run.__name__: run for run in (rates, meta, bandit)}
 
 
 def main(words: list[str]) -> int:

@@ -19,6 +19,7 @@ from scripts.cli import main
         ("bench --only acting", "is no case"),
         ("bench meta --network mlp", "--network"),
         ("bench meta --rounds -1", "--rounds 0 or more"),
+        ("bench bandit --rounds 1", "--rounds 2 or more"),
     ],
 )
 def test_bad_input_gets_one_line(capsys, words, said):

@@ -1,0 +1,105 @@
+"""`onelife bench bandit`: an update of η on No DICE's bandit at the paper's scale, here and in PyTorch."""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from configs.tree import ConfigError, override
+from scripts.lives import Lives
+from scripts.parse import Parser
+from scripts.run_dir import describe_process
+from scripts.studies.nodice import NAMES, bandit
+from scripts.studies.statistics import interval
+
+OURS, SIDE, ONE = "onelife", "PyTorch, lives side by side", "PyTorch, life by life"
+RAW, CORRECTION = 1.0, 1.0  # both rates, and λ
+PART = 50  # of the lives are measured where they follow each other, and their time counted so often
+
+
+class Ours:
+    """Lives that share an η which stays where it is, the whole of each life one window."""
+
+    def __init__(self, lives: int):
+        self._lives = Lives(override(bandit(), {"correction": CORRECTION}), shared=True, own_tasks=True, lifetime=1)
+        born = {name: np.full(lives, RAW, np.float32) for name in NAMES}
+        self._state = self._lives.start(range(lives), born)
+        self.measure()  # compiles
+
+    def measure(self) -> tuple[float, list[float]]:
+        """Seconds, and the meta-gradient of the reward, of one update of η."""
+        start = time.perf_counter()
+        self._state, records = self._lives.run(self._state, 1)
+        jax.block_until_ready(self._state)
+        return time.perf_counter() - start, [-float(records[f"meta_grad/of_{name}"].mean()) for name in NAMES]
+
+
+def main(words: list[str]) -> int:
+    """Measures in turns, prints a table, writes its figures as JSON. Returns the exit code."""
+    parser = Parser(prog="onelife bench bandit", description="seconds of an update of η on No DICE's bandit, λ = 1")
+    parser.add_argument("--lives", type=int, default=1_000, help="lives of an update (default 1000, the paper's)")
+    parser.add_argument("--rounds", type=int, default=10, help="updates measured of every case (default 10)")
+    parser.add_argument("--torch", default=sys.executable, help="a Python that has torch (default: this one)")
+    parser.add_argument("--out", default="bench_bandit.json", help="where the figures go (default bench_bandit.json)")
+    given = parser.parse_args(words)
+    if given.lives < PART or given.rounds < 2:
+        parser.error(f"--lives must be {PART} or more, --rounds 2 or more")
+    _torch(given.torch, "side", PART, 0)  # that it is there, before anything is compiled
+    seconds: dict[str, list[float]] = {OURS: [], SIDE: [], ONE: []}
+    gradients: dict[str, list[list[float]]] = {OURS: [], SIDE: []}
+    ours, console = Ours(given.lives), Console(stderr=True)
+    for turn in range(given.rounds):
+        console.print(f"round {turn + 1} of {given.rounds}")
+        took, gradient = ours.measure()
+        side = _torch(given.torch, "side", given.lives, turn)
+        one = _torch(given.torch, "one", given.lives // PART, turn)
+        for name, value in ((OURS, took), (SIDE, side["seconds"]), (ONE, one["seconds"] * PART)):
+            seconds[name].append(value)
+        for name, found in ((OURS, gradient), (SIDE, side["gradient"])):
+            gradients[name].append(found)
+    figures = {"lives": given.lives, "process": describe_process(), "torch": side["torch"]}
+    Path(given.out).write_text(json.dumps(figures | {"seconds": seconds, "gradients": gradients}, indent=2) + "\n")
+    Console().print(_table(seconds))
+    for index, name in enumerate(NAMES):
+        found = [f"{case} {interval(np.array(own)[:, index])}" for case, own in gradients.items()]
+        print(f"mean meta-gradient of the {name} rate, 95 %: {'; '.join(found)}")
+    return 0
+
+
+def _torch(python: str, kind: str, lives: int, seed: int) -> dict:
+    """One update in a process of its own, after one that warms up."""
+    command = [
+        python,
+        str(Path(__file__).with_name("bandit_torch.py")),
+        kind,
+        str(lives),
+        str(seed),
+        str(CORRECTION),
+        str(RAW),
+        str(RAW),
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    except OSError as error:
+        raise ConfigError(f"--torch: {python!r} does not run ({error.strerror})") from None
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()[-1]
+        raise ConfigError(f"--torch: {python!r} has no torch that works ({reason}); name a Python that has one")
+    return json.loads(done.stdout)
+
+
+def _table(seconds: dict[str, list[float]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("update of η", "seconds: min", "median", "max", "of onelife's: min", "median", "max"):
+        table.add_column(column, no_wrap=column == "update of η")
+    for name, values in seconds.items():
+        ratios = [value / ours for value, ours in zip(values, seconds[OURS], strict=True)]
+        table.add_row(name, *(f"{f(own):.3g}" for own in (values, ratios) for f in (min, statistics.median, max)))
+    return table
