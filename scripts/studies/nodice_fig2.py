@@ -39,12 +39,12 @@ SAMPLES = {"smoke": 200, "small": 12_000, "paper": 2_000_000}
 START = (2.0, 2.0)
 UPDATES_OF_ETA = {"smoke": 2, "small": 600, "paper": 100_000}
 RATE = {"smoke": 1.0, "small": 0.5, "paper": 0.01}  # of η's SGD
-LOOKS = {"smoke": 20, "small": 2_000, "paper": 100_000}
+LOOKS = {"smoke": 20, "small": 1_000, "paper": 100_000}
 POINTS = {"smoke": 2, "small": 10, "paper": 100}
 # Fewer lives an update where the noise is small: what 1000 lives at a rate of 0.01 average, 100 at 0.5 cannot.
 LIVES = {
     "smoke": dict.fromkeys((FINITE_DIFFERENCES, CORRECTED), 8),
-    "small": {FINITE_DIFFERENCES: 25, NAIVE: 25, CORRECTED: 100, DICE: 50, DICE_CORRECTED: 100},
+    "small": {FINITE_DIFFERENCES: 12, NAIVE: 12, CORRECTED: 50, DICE: 25, DICE_CORRECTED: 50},
     "paper": dict.fromkeys(ESTIMATORS, 1_000),
 }
 PAPER = "51 days on one core to learn (projected from 0.5 s an update, 2.3 s by finite differences)"
@@ -152,7 +152,7 @@ STUDY = Study(
         " drifts away from the optimum; DiCE does not prevent that, and added to the correction it does harm."
     ),
     minutes={"smoke": "1 min", "small": "24 min on a shared core (projected)", "paper": PAPER},
-    seeds={"smoke": 2, "small": 3, "paper": 10},
+    seeds={"smoke": 2, "small": 6, "paper": 10},
     cells=_cells,
     run=run,
     judge=judge,

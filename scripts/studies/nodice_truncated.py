@@ -14,10 +14,10 @@ from scripts.studies.statistics import is_above
 LAMBDAS = {"smoke": (0.0, 1.0), "small": (0.0, 0.2, 0.6, 1.0), "paper": (0.0, 0.2, 0.6, 1.0)}
 START = (2.0, 2.0)
 UPDATES_OF_ETA = {"smoke": 2, "small": 320}
-LIVES = {"smoke": 8, "small": 100, "paper": 1_000}
+LIVES = {"smoke": 8, "small": 50, "paper": 1_000}
 POINTS = {"smoke": 2, "small": 8, "paper": 100}
-LOOKS = {"smoke": 20, "small": 2_000, "paper": 100_000}
-SEEDS = {"smoke": 2, "small": 3, "paper": 5}
+LOOKS = {"smoke": 20, "small": 1_000, "paper": 100_000}
+SEEDS = {"smoke": 2, "small": 6, "paper": 5}
 SECONDS = 5.9  # an update of η by each of the 13 arms, 1000 lives each, on one core: 0.38 at T = 1 to 0.52 at T = 29
 Rates = dict[str, Callable[[int], float]]  # scale -> (window) -> the learning rate of η
 
