@@ -59,10 +59,18 @@ def panels(path: str | Path, count: int = 1, rows: int = 1) -> Iterator[list[Any
     """`count` axes, by rows of equal length, to draw on; the image is written when the block ends."""
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     columns = math.ceil(count / rows)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.5 if columns == 1 else 5.2 * columns, 4.2 * rows))
         grid = axes_grid(figure, [4.2] * rows, columns)
-        yield [figure.add_subplot(grid[i // columns, i % columns]) for i in range(count)]
+        axes = [figure.add_subplot(grid[i // columns, i % columns]) for i in range(count)]
+        yield axes
+        for one in axes:
+            if one.get_xscale() == "log" and one.get_xlim()[1] < 1_000 * one.get_xlim()[0]:
+                # Within three decades matplotlib labels too much or nothing.
+                one.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                one.xaxis.set_major_formatter("{x:g}")
+                one.xaxis.set_minor_formatter(NullFormatter())
         figure.savefig(path, dpi=120)
