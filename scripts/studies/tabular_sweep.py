@@ -87,7 +87,7 @@ def compare(estimates: np.ndarray, exact: np.ndarray) -> Row:
 
     correlation: Pearson's over the coordinates, mean over estimates; deviations: sum of the coordinates' standard
     deviations (what Liu et al. call variance); variance: their sum; squared_bias: squared norm of the mean's error,
-    less what the variance adds to it; size: squared norm of the exact one.
+    less what the variance adds to it; squared_norm: of the exact one.
     """
     error, variance = estimates.mean(axis=0) - exact, estimates.var(axis=0, ddof=1)
     centred, target = estimates - estimates.mean(axis=1, keepdims=True), exact - exact.mean()
@@ -97,7 +97,7 @@ def compare(estimates: np.ndarray, exact: np.ndarray) -> Row:
         "deviations": float(np.sqrt(variance).sum()),
         "variance": float(variance.sum()),
         "squared_bias": float(error @ error - variance.sum() / len(estimates)),
-        "size": float(exact @ exact),
+        "squared_norm": float(exact @ exact),
     }
 
 
