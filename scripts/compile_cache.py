@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 MAX_BYTES = 4 * 2**30  # the least recently used programs go first
@@ -20,6 +21,20 @@ def use_compile_cache() -> None:
         jax.config.update("jax_compilation_cache_dir", str(place))
         jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+@contextlib.contextmanager
+def compiled_for(scale: str) -> Iterator[None]:
+    """At `smoke` compiling is nearly all of the work: XLA leaves out what makes programs fast and compiling slow."""
+    import jax
+
+    use_compile_cache()
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", scale == "smoke")
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
 
 
 def _processor() -> str:

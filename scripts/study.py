@@ -12,9 +12,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from configs.tree import ConfigError, check_choice
+from scripts.compile_cache import compiled_for
 from scripts.parse import Parser
 from scripts.studies.base import PAGE, SCALES, Study, run_study
-from scripts.studies.jobs import compiled_for
 
 STUDIES = (
     "nodice_fig1",
@@ -86,10 +86,10 @@ def _list() -> int:
 
 def _jobs(options: Any) -> int:
     """A cell to a core where programs run on the CPU and compiling is not nearly all of the work."""
-    import jax
-
     if options.jobs is not None:
         return options.jobs
+    import jax
+
     return len(os.sched_getaffinity(0)) if jax.default_backend() == "cpu" and options.scale != "smoke" else 1
 
 

@@ -75,16 +75,8 @@ def main(words: list[str]) -> int:
 
 def _torch(python: str, kind: str, lives: int, seed: int) -> dict:
     """One update in a process of its own, after one that warms up."""
-    command = [
-        python,
-        str(Path(__file__).with_name("bandit_torch.py")),
-        kind,
-        str(lives),
-        str(seed),
-        str(CORRECTION),
-        str(RAW),
-        str(RAW),
-    ]
+    script = Path(__file__).with_name("bandit_torch.py")
+    command = [python, *map(str, (script, kind, lives, seed, CORRECTION, RAW, RAW))]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     except OSError as error:

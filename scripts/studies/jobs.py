@@ -1,6 +1,5 @@
 """Cells of a study side by side, in processes that have cores of their own."""
 
-import contextlib
 import importlib
 import multiprocessing
 import os
@@ -12,23 +11,9 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-from scripts.compile_cache import use_compile_cache
+from scripts.compile_cache import compiled_for
 
 _TELL_SECONDS = 0.5  # between two looks at what the processes tell
-
-
-@contextlib.contextmanager
-def compiled_for(scale: str) -> Iterator[None]:
-    """At `smoke` compiling is nearly all of the work: XLA leaves out what makes programs fast and compiling slow."""
-    import jax
-
-    use_compile_cache()
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", scale == "smoke")
-    try:
-        yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", before)
 
 
 def side_by_side(

@@ -41,7 +41,7 @@ UPDATES_OF_ETA = {"smoke": 2, "small": 600, "paper": 100_000}
 RATE = {"smoke": 1.0, "small": 0.5, "paper": 0.01}  # of η's SGD
 LOOKS = {"smoke": 20, "small": 1_000, "paper": 100_000}
 POINTS = {"smoke": 2, "small": 10, "paper": 100}
-# Fewer lives an update where the noise is small: what 1000 lives at a rate of 0.01 average, 100 at 0.5 cannot.
+# Fewer lives an update where the noise is small: what 1000 lives at a rate of 0.01 average, 50 at 0.5 cannot.
 LIVES = {
     "smoke": dict.fromkeys((FINITE_DIFFERENCES, CORRECTED), 8),
     "small": {FINITE_DIFFERENCES: 12, NAIVE: 12, CORRECTED: 50, DICE: 25, DICE_CORRECTED: 50},
@@ -151,7 +151,7 @@ STUDY = Study(
         "Vuorio et al. 2021: the corrected meta-gradient learns what finite differences learn; without correction η"
         " drifts away from the optimum; DiCE does not prevent that, and added to the correction it does harm."
     ),
-    minutes={"smoke": "1 min", "small": "24 min on a shared core (projected)", "paper": PAPER},
+    minutes={"smoke": "1 min", "small": "not measured", "paper": PAPER},
     seeds={"smoke": 2, "small": 6, "paper": 10},
     cells=_cells,
     run=run,

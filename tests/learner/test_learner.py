@@ -226,7 +226,6 @@ def test_agent_without_meta_parameters_only_learns():
     assert np.any(states[0].inner.params["policy"]["w"] != states[2].inner.params["policy"]["w"])
 
 
-NOT_OPTIMIZED = "JAX_DISABLE_MOST_OPTIMIZATIONS"
 MANY_DEVICES = """
 import sys
 
@@ -280,6 +279,7 @@ import numpy as np
 from agents.config import InnerLossConfig
 from learner.config import MetaOptimizerConfig
 from tests.learner import problems
+from tests.learner.test_learner import assert_same, live
 
 stac = problems.agent("stac")
 values = {name: float(value) for name, value in stac.meta_values(stac.init_meta(jax.random.key(1))).items()}
@@ -290,23 +290,13 @@ batches = [
     for k in range(5)
 ]
 
-
-def live(learner):
-    state, lived = learner.init(jax.random.key(1)), []
-    for batch in batches:
-        state, _ = learner.step(state, batch)
-        lived.append(state)
-    return lived
-
-
-theirs = live(problems.learner(impala, 2, **settings))
+theirs, _ = live(problems.learner(impala, 2, **settings), batches)
 assert theirs[-1].meta_updates == 0
 for keep in (False, True):
-    ours = live(problems.learner(stac, 2, **settings, keep=keep))
+    ours, _ = live(problems.learner(stac, 2, **settings, keep=keep), batches)
     assert ours[-1].meta_updates == 2
     for one, other in zip(ours, theirs, strict=True):
-        for a, b in zip(jax.tree.leaves(one.inner), jax.tree.leaves(other.inner), strict=True):
-            assert np.array_equal(a, b), keep
+        assert_same(one.inner, other.inner)
 """
 
 
@@ -317,6 +307,7 @@ def test_held_still_stac_lives_impalas_life_bit_for_bit():
     In a process of its own, compiled as users' programs are: two programs that do the same owe it to the compiler
     that they do it in the same order.
     """
-    environment = {key: os.environ[key] for key in os.environ if key not in ("XLA_FLAGS", NOT_OPTIMIZED)}
+    ours = ("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS")  # of conftest.py
+    environment = {key: value for key, value in os.environ.items() if key not in ours}
     done = subprocess.run([sys.executable, "-c", HELD_STILL], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
