@@ -32,6 +32,7 @@ STUDIES = (
     "bmg_two_colors",
     "self_tuning",
     "lpg_grid",
+    "lirpg_delayed",
 )
 
 
