@@ -122,10 +122,10 @@ def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
 
 def setting(scale: str) -> str:
     return (
-        "`atari_lirpg`'s inner and outer loss (A2C, same batch, a critic of its own outside, K = 1); mlp 64-64, a network"
-        f" of the same size for r_in; Adam 1e-3 for both; {STREAMS} streams, unroll {UNROLL}, {STEPS[scale]:,} agent"
-        " steps in one life, on-policy, γ 0.99. Without an intrinsic reward: the same actor-critic. On random MDPs every"
-        " seed has an MDP of its own, its rewards are dense. Intervals hold for all claims together (Bonferroni)."
+        "`atari_lirpg`'s inner and outer loss (A2C, same batch, a critic of its own outside, K = 1); mlp 64-64, a"
+        f" network of the same size for r_in; Adam 1e-3 for both; {STREAMS} streams, unroll {UNROLL}, {STEPS[scale]:,} agent"
+        " steps in one life, on-policy, γ 0.99. Without an intrinsic reward: the same actor-critic. On random MDPs "
+        "every seed has an MDP of its own, its rewards are dense. Intervals hold for all claims together (Bonferroni)."
     )
 
 
@@ -133,8 +133,8 @@ STUDY = Study(
     title="A learned intrinsic reward, early and late rewards",
     question=(
         "Zheng, Oh and Singh 2018 report that an intrinsic reward, learned for the extrinsic one's sake, helps policy"
-        " gradient agents, on Atari and on tasks whose rewards are delayed. Here: one life each on Catch, on Catch whose"
-        " rewards come late, and on random MDPs."
+        " gradient agents, on Atari and on tasks whose rewards are delayed. Here: one life each on Catch, on Catch"
+        " whose rewards come late, and on random MDPs."
     ),
     minutes={"smoke": "30 s", "small": "not measured", "paper": "not measured"},
     seeds={"smoke": 2, "small": 10, "paper": 30},
