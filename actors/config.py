@@ -14,6 +14,8 @@ class EnvironmentConfig:
     """EnvPool's threads in each actor; 0: collapsed, the cores shared among the actors; ray, ray.cpus_per_actor."""
     catch_runs: int = 1
     """catch: balls in an episode; the rewards of all of them come with the last one."""
+    catch_switch_steps: int = 0
+    """catch: agent steps of a stream after which left and right swap; 0 for never."""
     switch_steps: int = 100_000
     """two_colors: agent steps of a stream after which the two objects swap their rewards."""
     grid_size: int = 5

@@ -92,6 +92,7 @@ RANGES: dict[str, Range] = {
     "environment.max_episode_frames": Range(4),  # one agent step
     "environment.threads": NOT_NEGATIVE,
     "environment.catch_runs": COUNT,
+    "environment.catch_switch_steps": Range(0, 2**30 - 1),
     "environment.switch_steps": COUNT,
     "environment.grid_size": Range(2, 32),
     "environment.arms": Range(2),

@@ -18,6 +18,7 @@ class CatchState(NamedTuple):
     paddle_column: Array  # int32
     run: Array  # int32, balls of this episode before this one
     pending: Array  # float32, rewards of the episode that are still to come
+    clock: Array  # int32, steps of the lifetime (resets too), modulo 2 * switch_steps where there is switching
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +32,15 @@ class Catch:
 
     With more than one run an episode is so many balls, and the rewards of all of them come with the last one: Catch
     with delayed rewards (Raposo et al. 2021). After a ball the next one appears at the top; the paddle moves on.
+
+    With `switch_steps` the lifetime is not stationary: after each so many steps of the stream, resets included, actions 0
+    and 2 swap what they do. What perfect and random play earn stays the same. 0: never.
     """
 
     rows: int = 10
     columns: int = 5
     runs: int = 1
+    switch_steps: int = 0
 
     @property
     def spec(self) -> EnvironmentSpec:
@@ -43,19 +48,27 @@ class Catch:
 
     def reset(self, key: Array) -> tuple[CatchState, dm_env.TimeStep]:
         """key [2] uint32 -> (state, FIRST)."""
-        state = self._new_ball(key, jnp.int32(self.columns // 2), jnp.int32(0), jnp.float32(0))
+        return self._new_episode(key, jnp.int32(0))
+
+    def _new_episode(self, key: Array, clock: Array) -> tuple[CatchState, dm_env.TimeStep]:
+        state = self._new_ball(key, jnp.int32(self.columns // 2), jnp.int32(0), jnp.float32(0), clock)
         return state, self._time_step(state, FIRST, 0.0)
 
-    def _new_ball(self, key: Array, paddle_column: Array, run: Array, pending: Array) -> CatchState:
+    def _new_ball(self, key: Array, paddle_column: Array, run: Array, pending: Array, clock: Array) -> CatchState:
         key, column_key = jax.random.split(key)
         column = jax.random.randint(column_key, (), 0, self.columns, jnp.int32)
-        return CatchState(key, jnp.int32(0), column, paddle_column, run, pending)
+        return CatchState(key, jnp.int32(0), column, paddle_column, run, pending, clock)
 
     def step(self, state: CatchState, action: Array) -> tuple[CatchState, dm_env.TimeStep]:
-        paddle_column = jnp.clip(state.paddle_column + action.astype(jnp.int32) - 1, 0, self.columns - 1)
+        move, clock = action.astype(jnp.int32) - 1, state.clock
+        if self.switch_steps:
+            move = jnp.where(clock < self.switch_steps, move, -move)
+            clock = (clock + 1) % (2 * self.switch_steps)
+        paddle_column = jnp.clip(state.paddle_column + move, 0, self.columns - 1)
         was_down = state.ball_row == self.rows - 1
-        falling = state._replace(ball_row=state.ball_row + 1, paddle_column=paddle_column)
-        moved = _where(was_down, self._new_ball(state.key, paddle_column, state.run + 1, state.pending), falling)
+        falling = state._replace(ball_row=state.ball_row + 1, paddle_column=paddle_column, clock=clock)
+        next_ball = self._new_ball(state.key, paddle_column, state.run + 1, state.pending, clock)
+        moved = _where(was_down, next_ball, falling)
         down = moved.ball_row == self.rows - 1
         caught = moved.ball_column == moved.paddle_column
         pending = moved.pending + jnp.where(down, jnp.where(caught, 1.0, -1.0), 0.0)
@@ -63,7 +76,7 @@ class Catch:
         moved = moved._replace(pending=pending)
         going_on = moved, self._time_step(moved, jnp.where(over, LAST, MID), jnp.where(over, pending, 0.0))
         was_over = was_down & (state.run == self.runs - 1)
-        return _where(was_over, self.reset(state.key), going_on)
+        return _where(was_over, self._new_episode(state.key, clock), going_on)
 
     def _time_step(self, state: CatchState, step_type: Array, reward: Array) -> dm_env.TimeStep:
         board = jnp.zeros((self.rows, self.columns), jnp.float32)

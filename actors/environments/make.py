@@ -63,7 +63,7 @@ def make_jax_environment(game: str, config: EnvironmentConfig) -> JaxEnvironment
         case "catch":
             from actors.environments.catch import Catch
 
-            return Catch(runs=config.catch_runs)
+            return Catch(runs=config.catch_runs, switch_steps=config.catch_switch_steps)
         case "two_colors":
             from actors.environments.two_colors import TwoColors
 

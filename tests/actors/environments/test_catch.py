@@ -53,3 +53,33 @@ def test_balls_start_in_every_column_in_every_episode():
             state, time_step = step(state, np.zeros(500, np.int32))
     columns = np.asarray(time_step.observation)[:, 0].argmax(-1)
     assert 0.1 < (columns == previous).mean() < 0.3  # 0.2 expected: episodes of a stream are independent
+
+
+def test_rewards_of_two_balls_come_with_the_second():
+    """500 streams whose paddle never moves: it starts in the middle of each episode, not of each ball."""
+    reset, step = vmap_environment(Catch(runs=2))
+    state, _ = jax.jit(reset)(stream_keys(range(500)))
+    step, columns = jax.jit(step), []
+    for t in range(1, 20):  # nine steps down, one to the next ball, nine steps down
+        before = state
+        state, time_step = step(state, np.full(500, 1, np.int32))
+        if t in (1, 11):
+            columns.append(np.asarray(before.ball_column))
+        rewards = sum(np.where(column == 2, 1, -1) for column in columns) if t == 19 else np.zeros(500)
+        np.testing.assert_array_equal(time_step.reward, rewards)
+        np.testing.assert_array_equal(time_step.step_type, LAST if t == 19 else MID)
+    assert len(columns) == 2 and 0.1 < (columns[0] == columns[1]).mean() < 0.3  # 0.2 expected
+    _, time_step = step(state, np.full(500, 1, np.int32))
+    np.testing.assert_array_equal(time_step.step_type, FIRST)
+
+
+def test_left_and_right_swap_on_the_streams_own_clock():
+    environment = Catch(switch_steps=25)
+    state, _ = environment.reset(jax.random.PRNGKey(0))
+    step, paddle = jax.jit(environment.step), 2
+    for t in range(120):
+        was_last = int(state.ball_row) == 9
+        state, _ = step(state, np.int32(0 if t % 3 else 2))
+        move = (-1 if t % 3 else 1) * (1 if t // 25 % 2 == 0 else -1)
+        paddle = 2 if was_last else int(np.clip(paddle + move, 0, 4))
+        assert state.paddle_column == paddle, t
