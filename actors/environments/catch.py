@@ -33,8 +33,8 @@ class Catch:
     With more than one run an episode is so many balls, and the rewards of all of them come with the last one: Catch
     with delayed rewards (Raposo et al. 2021). After a ball the next one appears at the top; the paddle moves on.
 
-    With `switch_steps` the lifetime is not stationary: after each so many steps of the stream, resets included, actions 0
-    and 2 swap what they do. What perfect and random play earn stays the same. 0: never.
+    With `switch_steps` the lifetime is not stationary: after each so many steps of the stream, resets included, actions
+    0 and 2 swap what they do. What perfect and random play earn stays the same. 0: never.
     """
 
     rows: int = 10
