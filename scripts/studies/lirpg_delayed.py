@@ -125,7 +125,8 @@ def setting(scale: str) -> str:
         "`atari_lirpg`'s inner and outer loss (A2C, same batch, a critic of its own outside, K = 1); mlp 64-64, a"
         f" network of the same size for r_in; Adam 1e-3 for both; {STREAMS} streams, unroll {UNROLL}, {STEPS[scale]:,}"
         " agent steps in one life, on-policy, γ 0.99. Without an intrinsic reward: the same actor-critic. On random"
-        " MDPs every seed has an MDP of its own, its rewards are dense. Intervals hold for all claims together (Bonferroni)."
+        " MDPs every seed has an MDP of its own, its rewards are dense. Intervals hold for all claims together"
+        " (Bonferroni)."
     )
 
 
