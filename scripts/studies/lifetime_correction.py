@@ -1,101 +1,192 @@
 """Our own question: in one long life, does a sampling correction pay, and where?"""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from configs.experiment import ExperimentConfig
 from configs.tree import override
+from scripts.figure import panels
+from scripts.lives import Lives
 from scripts.studies import self_tuning
-from scripts.studies.arms import by_seed, cells, draw_curves, run_arm
+from scripts.studies.arms import Arm, by_seed, draw_curves, run_arm
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
-from scripts.studies.statistics import is_above
+from scripts.studies.statistics import Interval, interval, is_above
 
-STEPS = {"smoke": 6_400, "small": 320_000, "paper": 10_000_000}
-WINDOWS = {"smoke": (2,), "small": (3, 10), "paper": (3, 5, 10, 20)}
-LAMBDAS = {"smoke": (0.0, 0.1), "small": (0.0, 0.01, 0.1, 1.0), "paper": (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)}
-LAGS = {"smoke": ("0",), "small": ("0", "1"), "paper": ("0", "1")}
-SWAPS = 4  # halves of the world in a life
+STEPS = {"smoke": 6_400, "small": 240_000, "paper": 10_000_000}
+LAMBDAS = {"smoke": (0.0, 1.0), "small": (0.0, 0.01, 0.1, 1.0), "paper": (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)}
+SWAPS = 4  # parts of a life; at the end of each the world swaps
 
 
-def _arm(window: int, weight: float, lag: str) -> str:
-    return f"K={window} λ={weight:g} lag={lag}"
+class Grid(NamedTuple):
+    """What is lived in one world: every window at every lag, with every λ."""
+
+    windows: tuple[int, ...]
+    lags: tuple[str, ...]
+    still: tuple[int, ...]  # windows for which bias and variance are measured as well, with η held still
 
 
-def arms(scale: str) -> dict[str, ExperimentConfig]:
-    """STAC on Two Colors, scored by all batches of the window."""
-    base = override(
-        self_tuning.experiment("two_colors", "good", True, scale),
+GRIDS = {
+    "smoke": {"catch": Grid((2,), ("0",), (2,))},
+    "small": {"two_colors": Grid((3, 10), ("0", "1"), (10,)), "catch": Grid((10,), ("0",), (10,))},
+    "paper": {
+        "two_colors": Grid((3, 5, 10, 20), ("0", "1"), (3, 10)),
+        "catch": Grid((3, 5, 10, 20), ("0", "1"), (3, 10)),
+    },
+}
+STILL = ", η still"
+
+
+def _group(world: str, window: int, lag: str) -> str:
+    return f"{world}, K = {window}, lag {lag}"
+
+
+def _arm(group: str, weight: float) -> str:
+    return f"{group}: λ = {weight:g}"
+
+
+def experiment(world: str, window: int, lag: str, weight: float, scale: str) -> ExperimentConfig:
+    """STAC, scored by all batches of its window."""
+    swap = STEPS[scale] // 16 // SWAPS
+    return override(
+        self_tuning.experiment(world, "good", True, scale),
         {
             "frames": STEPS[scale],
-            "environment.switch_steps": STEPS[scale] // 16 // SWAPS,
+            "environment.switch_steps": swap,
+            "environment.catch_switch_steps": swap,
             "meta_gradient.objective": "all",
+            "window": window,
+            "lag": lag,
+            "correction": weight,
         },
     )
-    grid = itertools.product(WINDOWS[scale], LAGS[scale], LAMBDAS[scale])
-    return {
-        _arm(window, weight, lag): override(base, {"window": window, "correction": weight, "lag": lag})
-        for window, lag, weight in grid
-    }
 
 
 def _cells(scale: str, seeds: int) -> list[Cell]:
-    return cells(arms(scale), seeds)
+    cells = []
+    for world, grid in GRIDS[scale].items():
+        for window, lag in itertools.product(grid.windows, grid.lags):
+            for weight in LAMBDAS[scale]:
+                config = experiment(world, window, lag, weight, scale)
+                cells.append(Cell(_arm(_group(world, window, lag), weight), Arm(config, seeds)))
+        for window, weight in itertools.product(grid.still, LAMBDAS[scale]):
+            config = override(experiment(world, window, "0", weight, scale), {"meta_optimizer.learning_rate": 0.0})
+            cells.append(Cell(_arm(_group(world, window, "0") + STILL, weight), Arm(config, seeds)))
+    return cells
 
 
-def _lived(rows: Sequence[Row]) -> dict[tuple[int, str], list[float]]:
-    """(K, lag) -> the λ that the table has, in order."""
-    found: dict[tuple[int, str], list[float]] = {}
+def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
+    """The course of an arm's lives; with η held still, a row for each life and each meta-parameter: the mean and the
+    variance of its windows' estimates."""
+    if STILL not in cell.name:
+        return run_arm(cell, out, tell)
+    config, seeds = cell.content
+    tell(f"{cell.name}: compiling", 0.0)
+    lives = Lives(config)
+    _, records = lives.run(lives.start(range(seeds)), round(config.frames / lives.steps_per_window))
+    of = {name.removeprefix("meta_grad/of_"): np.asarray(v, float) for name, v in records.items() if "/of_" in name}
+    return [
+        {"seed": seed, "parameter": name, "mean": v[seed].mean(), "variance": v[seed].var(ddof=1)}
+        for seed in range(seeds)
+        for name, v in of.items()
+    ]
+
+
+def _lived(rows: Sequence[Row]) -> dict[str, list[float]]:
+    """Group -> the λ that the table has, in order."""
+    found: dict[str, list[float]] = {}
     for name in dict.fromkeys(row["cell"] for row in rows):
-        window, weight, lag = (part.split("=")[1] for part in name.split())
-        found.setdefault((int(window), lag), []).append(float(weight))
+        group, weight = name.split(": λ = ")
+        found.setdefault(group, []).append(float(weight))
     return found
+
+
+def _still(rows: Sequence[Row], group: str, weight: float, column: str) -> np.ndarray:
+    """[seeds, meta-parameters] of the arms whose η is held still."""
+    own = [row for row in rows if row["cell"] == _arm(group, weight)]
+    seeds = sorted({row["seed"] for row in own})
+    return np.array([[row[column] for row in own if row["seed"] == seed] for seed in seeds])
+
+
+def _squared_bias(rows: Sequence[Row], group: str, weight: float) -> np.ndarray:
+    """[seeds] squared distance between the mean estimates at λ and at λ = 1, which is unbiased.
+
+    Each life's difference times the mean of the others': its mean over the lives does not contain their variance.
+    """
+    difference = _still(rows, group, weight, "mean") - _still(rows, group, 1.0, "mean")
+    others = (difference.sum(axis=0) - difference) / (len(difference) - 1)
+    return np.sum(difference * others, axis=1)
 
 
 def judge(rows: Sequence[Row]) -> list[Verdict]:
     found = _lived(rows)
-    claims = 2 * sum(len(weights) - 1 for weights in found.values())  # of return, and of noise
+    claims = sum(len(weights) - 1 for group, weights in found.items() if STILL not in group)
+    still = sum(len(weights) - 1 for group, weights in found.items() if STILL in group)
     verdicts = []
-    for (window, lag), weights in found.items():
-        none = by_seed(rows, _arm(window, 0.0, lag))
+    for group, weights in found.items():
+        if STILL not in group:
+            none = by_seed(rows, _arm(group, 0.0))
+            for weight in weights[1:]:
+                claim = f"{group}: λ = {weight:g} earns more over the life than λ = 0"
+                verdicts.append(is_above(claim, by_seed(rows, _arm(group, weight)), none, " reward a step", claims))
+            continue
+        for weight in weights[:-1]:
+            claim = f"{group}: the running estimate at λ = {weight:g} is biased: its mean is away from that at λ = 1"
+            bias = _squared_bias(rows, group, weight)
+            verdicts.append(is_above(claim, bias, np.zeros_like(bias), ", squared distance", still))
         for weight in weights[1:]:
-            claim = f"K = {window}, lag {lag}: λ = {weight:g} earns more over the life than λ = 0"
-            corrected = by_seed(rows, _arm(window, weight, lag))
-            verdicts.append(is_above(claim, corrected, none, " reward a step", claims))
-            claim = f"K = {window}, lag {lag}: the running estimate's signal-to-noise ratio is lower at λ = {weight:g}"
-            ratio = [by_seed(rows, _arm(window, w, lag), "meta_grad/snr") for w in (0.0, weight)]
-            verdicts.append(is_above(claim, *ratio, claims=claims))
+            claim = f"{group}: one window's estimate varies more at λ = {weight:g} than at λ = 0"
+            variance = [np.log10(_still(rows, group, w, "variance").sum(axis=1)) for w in (weight, 0.0)]
+            verdicts.append(is_above(claim, *variance, ", log10 of the summed variance", still))
     return verdicts
 
 
 def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
-    figures = []
-    for (window, lag), weights in _lived(rows).items():
-        own = [_arm(window, weight, lag) for weight in weights]
-        path = out / f"K{window}_lag{lag}.png"
-        caption = f"K = {window}, lag {lag}: reward a step, mean and 95 % interval over seeds"
-        figures.append(draw_curves(rows, own, "reward", "reward a step", path, caption))
-    return figures
+    figures, planes = [], []
+    for group, weights in _lived(rows).items():
+        if STILL in group:
+            planes.append(group)
+            continue
+        path = out / f"{group.replace(', ', '_').replace(' ', '')}.png"
+        caption = f"{group}: reward a step, mean and 95 % interval over seeds"
+        arms = [_arm(group, weight) for weight in weights]
+        figures.append(draw_curves(rows, arms, "reward", "reward a step", path, caption))
+    with panels(out / "plane.png", len(planes)) as every:
+        for axes, group in zip(every, planes, strict=True):
+            for weight in _lived(rows)[group]:
+                variance = interval(np.log10(_still(rows, group, weight, "variance").sum(axis=1)))
+                bias = interval(_squared_bias(rows, group, weight)) if weight != 1 else Interval(0.0, 0.0, 0.0)
+                error = [[bias.mean - bias.low], [bias.high - bias.mean]]
+                axes.errorbar(10**variance.mean, bias.mean, error, fmt="o", label=f"λ = {weight:g}")
+            axes.set(title=group, xlabel="variance of one window's estimate", ylabel="squared bias", xscale="log")
+            axes.legend()
+    caption = "Bias and variance of the running estimate, η held still; 95 % interval over seeds"
+    return [*figures, Figure("plane.png", caption)]
 
 
 def setting(scale: str) -> str:
     return (
-        f"STAC on Two Colors, scored by all batches of its window; 16 streams of {STEPS[scale] // 16:,} steps in one"
-        f" life, rewards swapped {SWAPS - 1} times; mlp 64-64, Adam 1e-3, unroll 20; η's Adam 3e-3. λ weighs the sum of"
-        " the scores of 320 actions. Intervals hold for all claims together (Bonferroni)."
+        f"STAC, scored by all batches of its window; 16 streams of {STEPS[scale] // 16:,} steps in one life. Two Colors"
+        f" swaps its rewards {SWAPS - 1} times, Catch left and right; mlp 64-64, Adam 1e-3, unroll 20; η's Adam"
+        f" {self_tuning.META_RATE:g}. λ weighs the sum of the scores of 320 actions. Bias is that of the mean over a"
+        " life of the window's estimate, against λ = 1, which is unbiased for the window. Intervals hold for all claims"
+        " of a kind together (Bonferroni)."
     )
 
 
 STUDY = Study(
     title="Does a sampling correction pay in one long life?",
     question=(
-        "No DICE leaves the reinforcement learning case, with time inside one life, as open work. Here: lifetime return"
-        " on a world that changes, against λ, for two window lengths and two policy lags."
+        "No DICE leaves the reinforcement learning case, with time inside one life, as open work. Here: a life's return"
+        " and the running estimate's bias and variance, on worlds that change, against λ, window and policy lag."
     ),
     minutes={"smoke": "1 min", "small": "not measured", "paper": "not measured"},
     seeds={"smoke": 2, "small": 10, "paper": 30},
     cells=_cells,
-    run=run_arm,
+    run=run,
     judge=judge,
     draw=draw,
     setting=setting,

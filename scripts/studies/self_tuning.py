@@ -28,6 +28,7 @@ STARTS = {
 }
 STEPS = {"smoke": 4_000, "small": 400_000, "paper": 4_000_000}
 GAMES = ("catch", "two_colors")
+META_RATE = 0.03  # of η's Adam: a life at `small` has 312 steps of η, and a start may be four raw units away
 MARGIN = 0.005  # reward a step: 5 % of what perfect play earns on Catch (1 every 10 steps)
 
 
@@ -47,7 +48,7 @@ def experiment(game: str, start: str, tuned: bool, scale: str) -> ExperimentConf
             "environment.switch_steps": STEPS[scale] // 16 // 4,  # four halves of the world in a life
             "outer.gamma": 0.99,
             "outer.kl_weight": 0.0,
-            "meta_optimizer.learning_rate": 3e-3 if tuned else 0.0,
+            "meta_optimizer.learning_rate": META_RATE if tuned else 0.0,
         },
     )
     return dataclasses.replace(
@@ -113,7 +114,7 @@ def setting(scale: str) -> str:
     return (
         f"STAC (all six parameters, K = {config.window}, outer loss on the same batch, λ = {config.correction:g})"
         " against the same agent with η held still; mlp 64-64, Adam 1e-3, 16 streams of"
-        f" {STEPS[scale] // 16:,} steps, unroll 20, on-policy. η's Adam: 3e-3. Bad starts: γ {gamma} for"
+        f" {STEPS[scale] // 16:,} steps, unroll 20, on-policy. η's Adam: {META_RATE:g}. Bad starts: γ {gamma} for"
         f" {good['gamma']}, entropy weight {entropy} for {good['entropy_weight']} (bound {ENTROPY_BOUND}). Two Colors"
         " swaps its rewards three times."
     )
