@@ -38,7 +38,8 @@ def _learned(weight: float) -> str:
 
 
 def experiment(world: str, weight: float, scale: str) -> ExperimentConfig:
-    """`atari_lirpg`'s two losses on a small network; at weight 0 the same actor-critic without a learned reward."""
+    """`atari_lirpg`'s two losses on a small network. At weight 0 the learned reward is nothing, and all
+    else the same: a second critic shares the torso and the clipped gradient."""
     base = override(
         preset("atari_lirpg"),
         {
@@ -57,8 +58,6 @@ def experiment(world: str, weight: float, scale: str) -> ExperimentConfig:
         }
         | WORLDS[world].settings,
     )
-    if not weight:
-        return override(base, {"agent": "impala", "outer.separate_critic": False})
     return override(base, {"intrinsic.weight": weight})
 
 
@@ -124,8 +123,8 @@ def setting(scale: str) -> str:
     return (
         "`atari_lirpg`'s inner and outer loss (A2C, same batch, a critic of its own outside, K = 1); mlp 64-64, a"
         f" network of the same size for r_in; Adam 1e-3 for both; {STREAMS} streams, unroll {UNROLL}, {STEPS[scale]:,}"
-        " agent steps in one life, on-policy, γ 0.99. Without an intrinsic reward: the same actor-critic. On random"
-        " MDPs every seed has an MDP of its own, its rewards are dense. Intervals hold for all claims together"
+        " agent steps in one life, on-policy, γ 0.99. Without an intrinsic reward: the same with β = 0. On random MDPs"
+        " every seed has an MDP of its own, its rewards are dense. Intervals hold for all claims together"
         " (Bonferroni)."
     )
 
