@@ -60,7 +60,9 @@ def actor_critic(
     def inner_loss(meta, output, trajectory):
         values = tuned.values(meta, output, trajectory)
         extra = learned_reward.reward(meta, trajectory) if learned_reward else 0.0
-        loss, logs = 0.0, {"learned_reward": jnp.mean(extra)} if learned_reward else {}
+        loss, logs = 0.0, {}
+        if learned_reward:  # η in the batch's own terms
+            logs = {"meta/learned_reward": jnp.mean(extra), "meta/learned_reward_std": jnp.std(extra)}
         for head, suffix in enumerate(suffixes):
             own = fixed | {name: values[name + suffix] for name in names}
             scored = _head(output, head, auxiliary_heads)

@@ -53,7 +53,9 @@ def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
         kl = losses.mean_kl(output.heads["prediction"][:-1], target, trajectory)
         critic, logs = losses.outer_critic_loss(output, trajectory, inner, outer)
         loss = jnp.mean(policy, axis=0) + config.prediction_weight * kl + critic
-        logs |= {"rule_policy": jnp.mean(policy), "rule_prediction": jnp.mean(kl), "direction": jnp.std(direction)}
+        logs |= {"rule_policy": jnp.mean(policy), "rule_prediction": jnp.mean(kl)}
+        if not frozen:  # η in the batch's own terms
+            logs |= {"meta/direction": jnp.mean(direction), "meta/direction_std": jnp.std(direction)}
         return losses.reduction_scale(trajectory, inner.reduction) * loss, logs
 
     def outer_loss(output, trajectory, anchor_logits):
