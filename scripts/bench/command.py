@@ -17,18 +17,30 @@ def meta(words: list[str]) -> int:
     return run(words)
 
 
+def memory(words: list[str]) -> int:
+    from scripts.bench.memory import main as run
+
+    return run(words)
+
+
+def intake(words: list[str]) -> int:
+    from scripts.bench.intake import main as run
+
+    return run(words)
+
+
 def bandit(words: list[str]) -> int:
     from scripts.bench.bandit import main as run
 
     return run(words)
 
 
-BENCHMARKS: dict[str, Callable[[list[str]], int]] = {run.__name__: run for run in (rates, meta, bandit)}
+BENCHMARKS: dict[str, Callable[[list[str]], int]] = {run.__name__: run for run in (rates, meta, memory, intake, bandit)}
 
 
 def main(words: list[str]) -> int:
-    """Runs the benchmark that the first word names, `rates` where it names none. Returns the exit code."""
+    """Runs the benchmark that the first word names. Where it names none: `intake` to simulate actors, else `rates`."""
     if not words or words[0].startswith("-"):
-        return rates(words)
+        return (intake if "--simulate-actors" in words else rates)(words)
     check_choice("onelife bench", words[0], BENCHMARKS)
     return BENCHMARKS[words[0]](words[1:])

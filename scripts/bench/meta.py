@@ -25,7 +25,8 @@ from scripts.parse import Parser
 from scripts.run_dir import describe_process
 from scripts.train import make_learner
 
-_NEXT = {"meta_gradient.objective": "next", "outer.kl_weight": 0.0}
+TORSOS = ("nature", "impala_shallow", "impala_deep")
+NEXT = {"meta_gradient.objective": "next", "outer.kl_weight": 0.0}
 _ALL = {"meta_gradient.objective": "all", "outer.kl_weight": 0.0}
 _WEIGHED = {"correction": 0.1, "lag": "0", "meta_gradient.diagnostics": 0}
 
@@ -41,14 +42,14 @@ CASES = {
     PLAIN: Case("atari_impala", {}),
     "K=1, same batch, kept": Case("atari_stac", {}, keep=True),
     "K=1, same batch, rebuilt": Case("atari_stac", {}),
-    "K=1, next batch, kept": Case("atari_stac", _NEXT, keep=True),
-    "K=1, next batch, rebuilt": Case("atari_stac", _NEXT),
-    "K=5, next batch, kept": Case("atari_stac", _NEXT | {"window": 5}, keep=True),
-    "K=5, next batch, rebuilt": Case("atari_stac", _NEXT | {"window": 5}),
+    "K=1, next batch, kept": Case("atari_stac", NEXT, keep=True),
+    "K=1, next batch, rebuilt": Case("atari_stac", NEXT),
+    "K=5, next batch, kept": Case("atari_stac", NEXT | {"window": 5}, keep=True),
+    "K=5, next batch, rebuilt": Case("atari_stac", NEXT | {"window": 5}),
     "K=5, all batches, rebuilt": Case("atari_stac", _ALL | {"window": 5}),
     "K=5, all batches, λ>0, rebuilt": Case("atari_stac", _ALL | _WEIGHED | {"window": 5}),
-    "K=20, next batch, kept": Case("atari_stac", _NEXT | {"window": 20}, keep=True),
-    "K=20, next batch, rebuilt": Case("atari_stac", _NEXT | {"window": 20}),
+    "K=20, next batch, kept": Case("atari_stac", NEXT | {"window": 20}, keep=True),
+    "K=20, next batch, rebuilt": Case("atari_stac", NEXT | {"window": 20}),
     "trace, six scalars": Case("atari_stac", {"meta_gradient.differentiation": "trace"}),
 }
 
@@ -67,21 +68,28 @@ class Window:
     def updates(self) -> int:
         return self._learner.span
 
-    def flops(self) -> float:
-        """Of one update, averaged over a window."""
+    def state_shapes(self) -> LearnerState:
+        """Of a life whose window has begun."""
 
         def begin(batch: Trajectory) -> LearnerState:
             zero = jnp.zeros((), jnp.int32)
             state = self._learner.init(jax.random.key(0))._replace(inner_updates=zero, meta_updates=zero)
             return self._learner.step(state, batch)[0]
 
-        def live(state: LearnerState, batches: list[Trajectory]) -> LearnerState:
-            for batch in batches:
-                state, _ = self._learner.step(state, batch)
-            return state
+        return jax.eval_shape(begin, self._shapes)
 
-        state = jax.eval_shape(begin, self._shapes)
-        return count_flops(live, state, [self._shapes] * self.updates) / self.updates
+    def _live(self, state: LearnerState, batches: list[Trajectory]) -> LearnerState:
+        for batch in batches:
+            state, _ = self._learner.step(state, batch)
+        return state
+
+    def jaxpr(self) -> Any:
+        """Of the updates from one step of η to the next; the learner's programs are its outermost equations."""
+        return jax.make_jaxpr(self._live)(self.state_shapes(), [self._shapes] * self.updates)
+
+    def flops(self) -> float:
+        """Of one update, averaged over a window."""
+        return count_flops(self._live, self.state_shapes(), [self._shapes] * self.updates) / self.updates
 
     def seconds(self) -> float:
         """Of one update, averaged over a window; the first call compiles, too."""
@@ -107,7 +115,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=0, help="windows timed of every case, in turns (default 0: none)")
     parser.add_argument("--out", default="bench_meta.json", help="where the figures go (default bench_meta.json)")
     given = parser.parse_args(words)
-    check_choice("--network", given.network, ("nature", "impala_shallow", "impala_deep"))
+    check_choice("--network", given.network, TORSOS)
     if given.streams < 1 or given.rounds < 0:
         parser.error("--streams must be 1 or more, --rounds 0 or more")
     windows = {name: Window(case, given.network, given.streams) for name, case in CASES.items()}

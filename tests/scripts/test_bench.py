@@ -20,6 +20,9 @@ from scripts.cli import main
         ("bench meta --network mlp", "--network"),
         ("bench meta --rounds -1", "--rounds 0 or more"),
         ("bench bandit --rounds 1", "--rounds 2 or more"),
+        ("bench memory --windows 0", "--windows must be 1 or more"),
+        ("bench --simulate-actors 0", "must be 1 or more"),
+        ("bench --simulate-actors 8 --streams 12", "12 does not divide over 8 actors"),
     ],
 )
 def test_bad_input_gets_one_line(capsys, words, said):
@@ -68,3 +71,40 @@ def test_the_table_and_its_figures(tmp_path, capsys, monkeypatch):
     figures = json.loads(out.read_text())
     assert set(figures["flops"]) == set(chosen) and all(len(times) == 1 for times in figures["seconds"].values())
     assert "K=1, next batch, kept" in capsys.readouterr().out
+
+
+def test_a_windows_temporaries_do_not_grow_with_it(tmp_path, capsys):
+    out = tmp_path / "figures.json"
+    words = ["bench", "memory", "--network", "nature", "--streams", "2", "--windows", "2", "4", "--out", str(out)]
+    assert main(words) == 0
+    plain, two, four = (json.loads(out.read_text())["memory"][window] for window in ("0", "2", "4"))
+    assert 0 < plain["temporaries"] < two["temporaries"] == four["temporaries"]
+    # θ, RMSProp's one moment and the gradient, and the batch's 21 frames of either stream with the three before.
+    assert two["tape"] == four["tape"] > 3 * plain["state"] / 2 + 2 * 24 * 84 * 84
+    assert plain["tape"] == 0
+    assert "K=4" in capsys.readouterr().out
+
+
+@pytest.mark.ray
+def test_replaying_actors_feed_the_learner(tmp_path, capsys):
+    out = tmp_path / "figures.json"
+    words = [
+        "bench",
+        "--simulate-actors",
+        "2",
+        "--batches",
+        "3",
+        "--streams",
+        "4",
+        "--preset",
+        "smoke",
+        "--game",
+        "catch",
+    ]
+    assert main([*words, "--out", str(out)]) == 0
+    one, two = json.loads(out.read_text())["intake"]
+    assert (one["actors"], two["actors"]) == (1, 2)
+    assert one["batch_bytes"] == two["batch_bytes"] > 4 * 21 * 50 * 4  # streams, observations, cells, float32
+    for figures in (one, two):
+        assert figures["received"] > 0 and figures["learned"] > 0 and figures["acted"] > 0 and figures["lag"] >= 0
+    assert "real actors to feed it" in capsys.readouterr().out

@@ -1,0 +1,163 @@
+"""`onelife bench --simulate-actors N`: how many actors can one learner take in? Ray actors that replay a recording."""
+
+import dataclasses
+import functools
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from actors.config import RayConfig
+from agents.types import Provenance, Trajectory, Unroll, VersionedParams
+from configs.experiment import ExperimentConfig
+from configs.presets import preset
+from configs.tree import override
+from scripts.parse import Parser
+from scripts.run_dir import describe_process
+
+SECONDS = 600.0  # for a batch, the making of all actors included
+
+
+class Replay:
+    """An actor that says the same trajectory again and again, as if acted by the parameters that it was given."""
+
+    def __init__(self, trajectory: Trajectory, actor_index: int, incarnation: int):
+        self._trajectory = trajectory
+        self._provenance = Provenance(actor_index, incarnation, 0, 0)
+
+    def unroll(self, params: VersionedParams) -> Unroll:
+        version = np.full_like(self._trajectory.params_version, params.version)
+        provenance = self._provenance._replace(params_version=params.version)
+        self._provenance = provenance._replace(unroll_index=provenance.unroll_index + 1)
+        return Unroll(self._trajectory._replace(params_version=version), provenance)
+
+    def get_state(self) -> None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+def make_replay(actor_index: int, incarnation: int, *, trajectory: Trajectory) -> Replay:
+    return Replay(trajectory, actor_index, incarnation)
+
+
+class Intake(NamedTuple):
+    """What `actors` replaying actors, each with its share of the batch, bring and what becomes of it."""
+
+    actors: int
+    batch_bytes: int
+    received: float  # batches a second that reach the learner's device, where nobody learns
+    learned: float  # batches a second with an update and its parameters published after each
+    lag: float  # mean policy lag while learning
+    acted: float  # batches a second of one real actor with such a share, with one emulator thread
+
+
+def measure(actors: int, config: ExperimentConfig, batches: int) -> Intake:
+    import jax
+
+    from actors.environments.make import environment_spec
+    from actors.ray_pool import RayPool
+    from learner.mesh import Mesh
+    from scripts.train import make_actor_from, make_learner
+
+    config = dataclasses.replace(config, actors=actors)
+    spec = environment_spec(config.game, config.environment)
+    mesh = Mesh()
+    learner = make_learner(config, spec, mesh=mesh)
+    state = learner.init(jax.random.key(0))
+
+    def published() -> VersionedParams:
+        return VersionedParams(state.inner_updates, state.inner.params)
+
+    actor = make_actor_from(config)(0, 0)
+    acting = []
+    for _ in range(1 + 3):  # the first compiles
+        start = time.perf_counter()
+        trajectory = actor.unroll(published()).trajectory
+        acting.append(time.perf_counter() - start)
+    actor.close()
+    replay = functools.partial(make_replay, trajectory=jax.tree.map(np.asarray, trajectory))
+    pool = RayPool(replay, actors, config.lag, config.pool, spec.frames_per_step, ray_config=config.ray)
+    rates: list[float] = []
+    try:
+        pool.start(published())
+        for learns in (False, True):
+            for index in range(-2 * actors, batches):  # those below 0 warm up: the first ones lay there already
+                if index == 0:
+                    pool.statistics()  # the lag since here
+                    start = time.perf_counter()
+                batch = pool.get(SECONDS)
+                if learns:
+                    state, _ = learner.step(state, batch)
+                else:
+                    jax.block_until_ready(mesh.shard(batch))
+                    state = state._replace(inner_updates=state.inner_updates + 1)
+                pool.publish(published())
+            jax.block_until_ready(state.inner)
+            rates.append(batches / (time.perf_counter() - start))
+        lag = pool.statistics()["policy_lag"]
+    finally:
+        pool.stop(10.0)
+    size = sum(x.nbytes for x in jax.tree.leaves(batch))
+    return Intake(actors, size, *rates, lag, 1 / statistics.median(acting[1:]))
+
+
+def main(words: list[str]) -> int:
+    """Measures 1, 2, 4, … up to N actors; prints a table, writes its figures as JSON. Returns the exit code."""
+    parser = Parser(prog="onelife bench intake", description="what one learner takes in, from actors that replay")
+    parser.add_argument("--simulate-actors", type=int, default=8, metavar="N", help="up to so many (default 8)")
+    parser.add_argument("--batches", type=int, default=40, help="measured in each case (default 40)")
+    parser.add_argument("--streams", type=int, default=32, help="environment streams together (default 32)")
+    parser.add_argument("--preset", default="atari_impala", help="whose learner (default atari_impala)")
+    parser.add_argument("--game", default="pong", help="that the recording is of (default pong)")
+    parser.add_argument("--out", default="bench_intake.json", help="where the figures go (default bench_intake.json)")
+    given = parser.parse_args(words)
+    counts = [2**i for i in range(given.simulate_actors.bit_length())] if given.simulate_actors > 0 else []
+    if not counts or given.batches < 1:
+        parser.error("--simulate-actors and --batches must be 1 or more")
+    if given.streams < 1 or given.streams % counts[-1]:
+        parser.error(f"--streams: {given.streams} does not divide over {counts[-1]} actors")
+    settings = {
+        "game": given.game,
+        "streams": given.streams,
+        "runtime": "ray",
+        "lag": "free",
+        "ray.cpus_per_actor": 0.0,
+    }
+    config = override(preset(given.preset), settings)
+    from actors.ray_pool import connect
+
+    connect(RayConfig(cpus_per_actor=0.0), counts[-1])  # before JAX's first use: Ray forks
+    console, found = Console(stderr=True), []
+    for actors in counts:
+        console.print(f"{actors} of {counts[-1]} actors")
+        found.append(measure(actors, config, given.batches))
+        figures: dict[str, Any] = {"streams": given.streams, "preset": given.preset, "process": describe_process()}
+        figures["intake"] = [one._asdict() for one in found]
+        Path(given.out).write_text(json.dumps(figures, indent=2) + "\n")
+    Console().print(_table(found))
+    return 0
+
+
+def _table(found: list[Intake]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("actors", "received/s", "MB/s", "learned/s", "MB/s", "lag", "real actors to feed it"):
+        table.add_column(column, no_wrap=True)
+    for one in found:
+        megabytes = one.batch_bytes / 1e6
+        table.add_row(
+            str(one.actors),
+            f"{one.received:.1f}",
+            f"{one.received * megabytes:.0f}",
+            f"{one.learned:.2f}",
+            f"{one.learned * megabytes:.0f}",
+            f"{one.lag:.1f}",
+            f"{one.actors * one.learned / one.acted:.1f}",
+        )
+    return table
