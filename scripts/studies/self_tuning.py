@@ -16,7 +16,8 @@ from scripts.studies.statistics import is_above, is_not_below
 ENTROPY_BOUND = 0.5
 
 
-def _raw(value: float, bound: float = 1.0) -> float:
+def raw(value: float, bound: float = 1.0) -> float:
+    """Of a meta-parameter that is `bound` times a sigmoid."""
     return math.log(value / (bound - value))
 
 
@@ -55,7 +56,7 @@ def experiment(game: str, start: str, tuned: bool, scale: str) -> ExperimentConf
         config,
         self_tuned=SelfTunedConfig(entropy_bound=ENTROPY_BOUND),
         meta_init=MetaInitConfig(
-            gamma=_raw(values["gamma"]), entropy_weight=_raw(values["entropy_weight"], ENTROPY_BOUND)
+            gamma=raw(values["gamma"]), entropy_weight=raw(values["entropy_weight"], ENTROPY_BOUND)
         ),
     )
 
