@@ -33,7 +33,7 @@ class Grid(NamedTuple):
 
 GRIDS = {
     "smoke": {"catch": Grid((2,), ("0",), (2,))},
-    "small": {"two_colors": Grid((2, 5), ("0", "1"), (5,)), "catch": Grid((5,), ("0",), (5,))},
+    "small": {"two_colors": Grid((3, 5), ("0", "1"), (5,)), "catch": Grid((5,), ("0",), (5,))},
     "paper": {
         "two_colors": Grid((3, 5, 10, 20), ("0", "1"), (3, 10)),
         "catch": Grid((3, 5, 10, 20), ("0", "1"), (3, 10)),
@@ -177,8 +177,8 @@ def setting(scale: str) -> str:
     return (
         f"STAC, scored by all batches of its window; 16 streams of {STEPS[scale] // 16:,} steps in one life. Two Colors"
         f" swaps its rewards {SWAPS - 1} times, Catch left and right; mlp 64-64, Adam 3e-3, unroll 20; η's Adam"
-        f" {self_tuning.META_RATE:g}; γ, at birth, and the outer γ' are {GAMMA:g}. λ weighs the sum of the scores of 320"
-        " actions. Bias is that of the mean over a life of the window's estimate, against λ = 1, which is unbiased for"
+        f" {self_tuning.META_RATE:g}; γ, at birth, and the outer γ' are {GAMMA:g}. λ weighs the sum of 320 scores"
+        ". Bias is that of the mean over a life of the window's estimate, against λ = 1, which is unbiased for"
         " the window. Intervals hold for all claims of a kind together (Bonferroni)."
     )
 
