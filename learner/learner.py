@@ -223,6 +223,11 @@ class Learner:
         """Inner updates between two steps of η."""
         return self._window
 
+    @property
+    def updates_are_alike(self) -> bool:
+        """Whether no update inside a window looks at the window's tape, so that one program can do them all."""
+        return not self._trace and not (self._reverse and self._reverse.place(0) is not Place.PLAIN)
+
     def _close(
         self, state: LearnerState, last: TapeEntry, estimate: Estimate | None
     ) -> tuple[LearnerState, dict[str, Array], Forward | None]:

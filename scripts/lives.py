@@ -159,13 +159,13 @@ class Lives:
 
     def _outside(self, life: Life) -> tuple[Life, dict[str, Array]]:
         life, metrics = self._update(life)
-        return life._replace(learner=life.learner._replace(tape=())), metrics
+        return _with_tape(life, ()), metrics
 
     def _copies(self, life: Life) -> Copies | tuple[()]:
         """New copies of a life that is about to begin a window."""
         if not self._evolution:
             return ()
-        life = life._replace(learner=life.learner._replace(tape=()), copies=())
+        life = _with_tape(life, ())._replace(copies=())
         meta_params = life.learner.meta.params
         nothing = jax.tree.map(jnp.zeros_like, self._evolution.perturb(jax.random.key(0), meta_params))
         shape = (len(nothing), 2)
@@ -219,15 +219,13 @@ class Lives:
 
     def _window(self, life: Life) -> tuple[Life, dict[str, Array]]:
         """The updates from one step of η to the next; a window's first update has happened before it."""
-        metrics = []
         estimate, copies = self._evolve(life) if self._evolution else (None, ())
-        for _ in range(self._learner.span):
-            before = life
-            life, of_update = self._update(life, estimate)
-            metrics.append(of_update)
+        before, metrics = self._open_window(life)
+        life, last = self._update(before, estimate)
+        metrics.append({key: last[key][None] for key in _OF_UPDATES.values()})
         life = life._replace(copies=copies if copies and self._evolution.persistent else self._copies(before))
-        records = {name: jnp.stack([m[key] for m in metrics]) for name, key in _OF_UPDATES.items()}
-        records |= {name: metrics[-1][name] for name in metrics[-1] if name.startswith(("meta/", "meta_grad/"))}
+        records = {name: jnp.concatenate([m[key] for m in metrics]) for name, key in _OF_UPDATES.items()}
+        records |= {name: value for name, value in last.items() if name.startswith(("meta/", "meta_grad/"))}
         records["skipped"] = life.learner.skipped.inner + life.learner.skipped.meta
         if self._lifetime:
             over = life.learner.meta_updates >= self._lifetime
@@ -235,11 +233,39 @@ class Lives:
         records |= {f"meta/{name}": value for name, value in self._learner.meta_values(life.learner).items()}
         return life, records
 
+    def _open_window(self, life: Life) -> tuple[Life, list[dict[str, Array]]]:
+        """The updates of a window from its second to its last but one, and [updates, ...] metrics of parts of them."""
+
+        def update(life: Life) -> tuple[Life, dict[str, Array]]:
+            life, metrics = self._update(life)
+            return life, {key: metrics[key] for key in _OF_UPDATES.values()}
+
+        count = self._learner.span - 1
+        if count < 2 or not self._learner.updates_are_alike:
+            every = []
+            for _ in range(count):
+                life, metrics = update(life)
+                every.append({key: value[None] for key, value in metrics.items()})
+            return life, every
+
+        def step(life: Life, _: None) -> tuple[Life, tuple]:
+            life, metrics = update(life)
+            return _with_tape(life, ()), (metrics, life.learner.tape)
+
+        begun = life.learner.tape
+        life, (metrics, tape) = jax.lax.scan(step, _with_tape(life, ()), length=count)
+        entries = (jax.tree.map(lambda x, i=i: x[i], entry) for i in range(count) for entry in tape)
+        return _with_tape(life, (*begun, *entries)), [metrics]
+
     def _many_windows(self, lives: Life, windows: int) -> tuple[Life, dict[str, Array]]:
         def scan(life: Life) -> tuple[Life, dict[str, Array]]:
             return jax.lax.scan(lambda life, _: self._window(life), life, length=windows)
 
         return self._vmap(scan)(lives)
+
+
+def _with_tape(life: Life, tape: tuple) -> Life:
+    return life._replace(learner=life.learner._replace(tape=tape))
 
 
 def _mean_over_lives(gradient: MetaParams) -> MetaParams:

@@ -154,22 +154,59 @@ class ReverseMetaGradient:
             baselines = jnp.stack([entry.baseline for entry in entries])
             coefficients = self._coefficients(returns, baselines)
         shares = []
-        for j in reversed(range(window)):
-            first = j == 0 and not self._initial
-            anchor = None
-            if self._with_outer and not first and not self._keep:
-                anchor = self._anchor(tape, tape[j].trajectory)
-            terms = self._terms(j, coefficients, tape[j].trajectory, apart)
-            adjoint, share = self._pull_back(meta_params, tape[j], anchor, adjoint, terms, first=first)
+        later = range(1, window)
+        if len(later) > 1 and not self._keep and isinstance(last.stream_return, jax.core.Tracer):
+            # In the graph the later updates are one program as well, by a loop: unrolled it would be compiled for each.
+            adjoint, share = self._scan(meta_params, tape, adjoint, coefficients, later, apart)
             shares.append(share)
-            for acted in (j + lag for lag in self._later_lags if not first and j + lag < window):
-                gradient = self._score_gradient(
-                    tape[j].state.params, tape[acted].trajectory, -coefficients[acted], tape[j].count
-                )
-                adjoint = self._add(adjoint, gradient)
+            later = range(0)
+        for j in reversed((0, *later)):
+            terms = self._terms(j, coefficients, tape[j].trajectory, apart)
+            scores = [(tape[j + lag].trajectory, coefficients[j + lag]) for lag in self._later_lags if j + lag < window]
+            adjoint, share = self._pull(meta_params, tape, tape[j], adjoint, terms, scores, first=j == 0)
+            shares.append(share)
         if self._initial:
             return self._finish_initial(adjoint, apart=apart), logs, forward
         return self._finish(meta_params, shares, apart=apart), logs, forward
+
+    def _pull(self, meta_params, tape, entry: TapeEntry, adjoint, terms: Terms, scores, *, first: bool) -> tuple:
+        """One update of the sweep: `_pull_back`, and what later batches' scores add to the adjoint of its input.
+
+        scores: of each batch that `entry`'s parameters acted later, the trajectory and its coefficients.
+        """
+        first = first and not self._initial
+        anchor = None
+        if self._with_outer and not first and not self._keep:
+            anchor = self._anchor(tape, entry.trajectory)
+        adjoint, share = self._pull_back(meta_params, entry, anchor, adjoint, terms, first=first)
+        for trajectory, coefficients in () if first else scores:
+            gradient = self._score_gradient(entry.state.params, trajectory, -coefficients, entry.count)
+            adjoint = self._add(adjoint, gradient)
+        return adjoint, share
+
+    def _scan(self, meta_params, tape, adjoint, coefficients, positions: range, apart: bool) -> tuple:
+        """`_pull` through the updates at `positions`, from the last to the first, and the sum of their shares."""
+        end = positions.stop
+
+        def stack(values: Sequence[Any]) -> Any:
+            return jax.tree.map(lambda *leaves: jnp.stack(leaves), *values)
+
+        # A batch beyond the window scores nothing.
+        scores = [
+            (
+                stack([tape[min(j + lag, end - 1)].trajectory for j in positions]),
+                stack([coefficients[j + lag] if j + lag < end else jnp.zeros_like(coefficients[0]) for j in positions]),
+            )
+            for lag in self._later_lags
+        ]
+        terms = stack([self._terms(j, coefficients, tape[j].trajectory, apart) for j in positions])
+        entries = stack([tape[j] for j in positions])
+
+        def pull(adjoint, given):
+            return self._pull(meta_params, tape, given[0], adjoint, *given[1:], first=False)
+
+        adjoint, shares = jax.lax.scan(pull, adjoint, (entries, terms, scores), reverse=True)
+        return adjoint, jax.tree.map(lambda share: share.sum(axis=0), shares)
 
     def _start(self, gradient: Params, final: InnerState, apart: bool) -> InnerState:
         zeros = jax.tree.map(jnp.zeros_like, final)

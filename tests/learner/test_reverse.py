@@ -220,3 +220,21 @@ def test_sweep_differentiates_every_surrogate(surrogate):
     if surrogate in ("lvc", "loaded_dice"):  # whose first derivatives are the plain ones, off-policy too
         plain = sweep("plain")[2]
         assert max(abs(float(swept[leaf] - plain[leaf])) for leaf in plain) > 1e-3 * max(map(abs, plain.values()))
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+def test_sweep_in_the_graph_is_that_on_the_host(lag):
+    """In the graph a loop does the later updates, on the host one call each."""
+    agent, window = problems.agent(), 3
+    trajectories = [problems.trajectory(agent, k, max(k - lag, 0)) for k in range(window + 1)]
+    config = MetaGradientConfig(objective="all")
+    learner = problems.learner(
+        agent, window, 0.7, 0.9, (lag,), optimizer=problems.optimizer("adam"), meta_gradient=config
+    )
+    on_host, metrics = run_window(learner, agent, trajectories)
+    assert metrics["meta_grad/correction_norm"] > 1e-3 * metrics["meta_grad/direct_norm"]
+    # As one program and without any optimisation (see conftest.py) it would lose digits, loop or not.
+    optimised = {"xla_backend_optimization_level": 1}
+    in_graph = jax.jit(lambda given: run_window(learner, agent, given)[0], compiler_options=optimised)(trajectories)
+    for leaf, value in on_host.items():
+        np.testing.assert_allclose(in_graph[leaf], value, rtol=1e-9)
