@@ -16,7 +16,7 @@ onelife: meta-gradient reinforcement learning, agents that tune their own learni
   onelife report RUN_DIR                          a run's curves as one HTML page
   onelife presets                                 the presets and what they are
   onelife study NAME | --list                     a study: sweep, figures, and a page with verdicts
-  onelife bench [rates|meta] ...                  rates side by side; the cost of meta-gradients
+  onelife bench [WHAT] ...                        what it costs and how fast it is, side by side
   onelife doctor [--ray]                          check this machine and this installation
   onelife --version
 """
