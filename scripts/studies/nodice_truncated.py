@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from scripts.figure import panels
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
 from scripts.studies.nodice import Learning, draw_paths, ends, learn
@@ -13,7 +15,7 @@ from scripts.studies.statistics import is_above
 
 LAMBDAS = {"smoke": (0.0, 1.0), "small": (0.0, 0.2, 0.6, 1.0), "paper": (0.0, 0.2, 0.6, 1.0)}
 START = (2.0, 2.0)
-UPDATES_OF_ETA = {"smoke": 2, "small": 320}
+UPDATES_OF_ETA = {"smoke": 2, "small": 640}
 LIVES = {"smoke": 8, "small": 50, "paper": 1_000}
 POINTS = {"smoke": 2, "small": 8, "paper": 100}
 LOOKS = {"smoke": 20, "small": 1_000, "paper": 100_000}
@@ -94,7 +96,13 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
         (f"λ = 1: T = {long} ends better than T = {short}", _arm(long, 1.0), _arm(short, arms[short][-1]))
         for short, long in itertools.pairwise(arms)
     ]
-    return [is_above(claim, ends(rows, a), ends(rows, b), " a pull", len(pairs)) for claim, a, b in pairs]
+    verdicts = [is_above(claim, ends(rows, a), ends(rows, b), " a pull", len(pairs) + 1) for claim, a, b in pairs]
+    # All windows together say more than each of them.
+    long = [window for window, weights in arms.items() if len(weights) > 1]
+    naive = np.mean([ends(rows, _arm(window, arms[window][0])) for window in long], axis=0)
+    corrected = np.mean([ends(rows, _arm(window, weight)) for window in long for weight in arms[window][1:]], axis=0)
+    claim = f"mean over T = {', '.join(map(str, long))}: λ > 0 (its arms' mean) ends better than λ = 0"
+    return [*verdicts, is_above(claim, corrected, naive, " a pull", len(pairs) + 1)]
 
 
 def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
