@@ -10,6 +10,8 @@ import numpy as np
 
 from agents.types import FIRST, LAST, MID, Array, EnvironmentSpec
 
+_MOVES = np.array([-1, 0, 1], np.int32)
+
 
 class CatchState(NamedTuple):
     key: Array  # [2] uint32
@@ -18,6 +20,7 @@ class CatchState(NamedTuple):
     paddle_column: Array  # int32
     run: Array  # int32, balls of this episode before this one
     pending: Array  # float32, rewards of the episode that are still to come
+    moves: Array  # [3] int32, what each action adds to the paddle's column: the task
     clock: Array  # int32, steps of the lifetime (resets too), modulo 2 * switch_steps where there is switching
 
 
@@ -35,6 +38,8 @@ class Catch:
 
     With `switch_steps` the lifetime is not stationary: after each so many steps of the stream, resets included, actions
     0 and 2 swap what they do. What perfect and random play earn stays the same. 0: never.
+
+    A family of tasks, too, where `reset` is given the key of one: which action does which of the three moves.
     """
 
     rows: int = 10
@@ -42,33 +47,44 @@ class Catch:
     runs: int = 1
     switch_steps: int = 0
 
+    has_tasks = True
+
     @property
     def spec(self) -> EnvironmentSpec:
         return EnvironmentSpec("catch", (self.rows, self.columns), np.float32, 3, frame_stack=1, frames_per_step=1)
 
-    def reset(self, key: Array) -> tuple[CatchState, dm_env.TimeStep]:
-        """key [2] uint32 -> (state, FIRST)."""
-        return self._new_episode(key, jnp.int32(0))
+    def sample_task(self, key: Array) -> Array:
+        """key [2] uint32 -> [3] int32, what each action does."""
+        return jax.random.permutation(key, _MOVES)
 
-    def _new_episode(self, key: Array, clock: Array) -> tuple[CatchState, dm_env.TimeStep]:
-        state = self._new_ball(key, jnp.int32(self.columns // 2), jnp.int32(0), jnp.float32(0), clock)
+    def reset(self, key: Array, task_key: Array | None = None) -> tuple[CatchState, dm_env.TimeStep]:
+        """key [2] uint32 -> (state, FIRST)."""
+        moves = jnp.asarray(_MOVES) if task_key is None else self.sample_task(task_key)
+        return self._new_episode(key, moves, jnp.int32(0))
+
+    def _new_episode(self, key: Array, moves: Array, clock: Array) -> tuple[CatchState, dm_env.TimeStep]:
+        zero, middle = jnp.int32(0), jnp.int32(self.columns // 2)
+        state = self._new_ball(CatchState(key, zero, zero, middle, zero, jnp.float32(0), moves, clock))
         return state, self._time_step(state, FIRST, 0.0)
 
-    def _new_ball(self, key: Array, paddle_column: Array, run: Array, pending: Array, clock: Array) -> CatchState:
-        key, column_key = jax.random.split(key)
+    def _new_ball(self, state: CatchState) -> CatchState:
+        key, column_key = jax.random.split(state.key)
         column = jax.random.randint(column_key, (), 0, self.columns, jnp.int32)
-        return CatchState(key, jnp.int32(0), column, paddle_column, run, pending, clock)
+        return state._replace(key=key, ball_row=jnp.int32(0), ball_column=column)
 
     def step(self, state: CatchState, action: Array) -> tuple[CatchState, dm_env.TimeStep]:
-        move, clock = action.astype(jnp.int32) - 1, state.clock
+        move, clock = state.moves[action], state.clock
         if self.switch_steps:
             move = jnp.where(clock < self.switch_steps, move, -move)
             clock = (clock + 1) % (2 * self.switch_steps)
         paddle_column = jnp.clip(state.paddle_column + move, 0, self.columns - 1)
         was_down = state.ball_row == self.rows - 1
-        falling = state._replace(ball_row=state.ball_row + 1, paddle_column=paddle_column, clock=clock)
-        next_ball = self._new_ball(state.key, paddle_column, state.run + 1, state.pending, clock)
-        moved = _where(was_down, next_ball, falling)
+        state = state._replace(paddle_column=paddle_column, clock=clock)
+        moved = _where(
+            was_down,
+            self._new_ball(state)._replace(run=state.run + 1),
+            state._replace(ball_row=state.ball_row + 1),
+        )
         down = moved.ball_row == self.rows - 1
         caught = moved.ball_column == moved.paddle_column
         pending = moved.pending + jnp.where(down, jnp.where(caught, 1.0, -1.0), 0.0)
@@ -76,7 +92,7 @@ class Catch:
         moved = moved._replace(pending=pending)
         going_on = moved, self._time_step(moved, jnp.where(over, LAST, MID), jnp.where(over, pending, 0.0))
         was_over = was_down & (state.run == self.runs - 1)
-        return _where(was_over, self._new_episode(state.key, clock), going_on)
+        return _where(was_over, self._new_episode(state.key, state.moves, clock), going_on)
 
     def _time_step(self, state: CatchState, step_type: Array, reward: Array) -> dm_env.TimeStep:
         board = jnp.zeros((self.rows, self.columns), jnp.float32)

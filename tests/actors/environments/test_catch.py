@@ -83,3 +83,18 @@ def test_left_and_right_swap_on_the_streams_own_clock():
         move = (-1 if t % 3 else 1) * (1 if t // 25 % 2 == 0 else -1)
         paddle = 2 if was_last else int(np.clip(paddle + move, 0, 4))
         assert state.paddle_column == paddle, t
+
+
+def test_a_task_is_what_the_actions_do():
+    environment = Catch()
+    tasks = [tuple(np.asarray(environment.sample_task(jax.random.PRNGKey(i))).tolist()) for i in range(60)]
+    assert set(tasks) == set(itertools.permutations((-1, 0, 1)))
+    key, task_key = jax.random.PRNGKey(0), jax.random.PRNGKey(3)
+    plain, (state, _) = environment.reset(key)[0], environment.reset(key, task_key)
+    assert plain.moves.tolist() == [-1, 0, 1] and state.ball_column == plain.ball_column
+    step, paddle = jax.jit(environment.step), 2
+    for t in range(45):  # through four resets: the task stays
+        was_last = int(state.ball_row) == 9
+        state, _ = step(state, np.int32(t % 3))
+        paddle = 2 if was_last else int(np.clip(paddle + tasks[3][t % 3], 0, 4))
+        assert state.paddle_column == paddle, t
