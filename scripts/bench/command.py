@@ -29,13 +29,21 @@ def intake(words: list[str]) -> int:
     return run(words)
 
 
+def compile(words: list[str]) -> int:
+    from scripts.bench.compile import main as run
+
+    return run(words)
+
+
 def bandit(words: list[str]) -> int:
     from scripts.bench.bandit import main as run
 
     return run(words)
 
 
-BENCHMARKS: dict[str, Callable[[list[str]], int]] = {run.__name__: run for run in (rates, meta, memory, intake, bandit)}
+BENCHMARKS: dict[str, Callable[[list[str]], int]] = {
+    run.__name__: run for run in (rates, meta, memory, intake, compile, bandit)
+}
 
 
 def main(words: list[str]) -> int:

@@ -22,6 +22,7 @@ from scripts.cli import main
         ("bench bandit --rounds 1", "--rounds 2 or more"),
         ("bench memory --windows 0", "--windows must be 1 or more"),
         ("bench --simulate-actors 0", "must be 1 or more"),
+        ("bench compile --presets smok", "did you mean smoke?"),
         ("bench --simulate-actors 8 --streams 12", "12 does not divide over 8 actors"),
     ],
 )
@@ -108,3 +109,12 @@ def test_replaying_actors_feed_the_learner(tmp_path, capsys):
     for figures in (one, two):
         assert figures["received"] > 0 and figures["learned"] > 0 and figures["acted"] > 0 and figures["lag"] >= 0
     assert "real actors to feed it" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_second_start_finds_what_the_first_compiled(tmp_path, capsys):
+    out = tmp_path / "figures.json"
+    assert main(["bench", "compile", "--presets", "smoke", "--out", str(out)]) == 0
+    first, second = json.loads(out.read_text())["starts"]["smoke"]
+    assert 0 < second["update"] < first["update"] <= first["meta"] and second["meta"] < first["meta"]
+    assert "smoke" in capsys.readouterr().out

@@ -1,0 +1,98 @@
+"""`onelife bench compile`: how long each preset takes from its command to its first update, and the second time."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from configs.presets import PRESETS
+from configs.tree import check_choice
+from scripts.parse import Parser
+from scripts.run_dir import describe_process
+
+SECONDS = 900.0  # for a start
+
+
+class Start(NamedTuple):
+    """Seconds from the command."""
+
+    update: float  # to the first inner update in the log
+    meta: float | None  # to the first step of η; None where nothing is self-tuned
+
+
+def start(name: str, cache: Path, place: Path) -> Start:
+    """Starts a preset in a process of its own, with compiled programs kept in `cache`, and kills it where it runs."""
+    words = [sys.executable, "-m", "scripts.cli", "train", name, "--run-dir", str(place), "--log.updates", "1"]
+    environment = {key: value for key, value in os.environ.items() if key != "JAX_COMPILATION_CACHE_DIR"}
+    begun = time.perf_counter()
+    process = subprocess.Popen(
+        [*words, "--log.tensorboard", "false"],
+        env=environment | {"XDG_CACHE_HOME": str(cache)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    tuned = PRESETS[name]().agent != "impala"
+    update = None
+    try:
+        while time.perf_counter() - begun < SECONDS:
+            if process.poll() is not None:
+                raise RuntimeError(f"{name} ended with {process.returncode} before its first step of η")
+            seconds, lines = time.perf_counter() - begun, _lines(place / "metrics.jsonl")
+            if lines:
+                update = update or seconds
+                if not tuned or lines[-1]["meta_updates"]:
+                    return Start(update, seconds if tuned else None)
+            time.sleep(0.1)
+        raise RuntimeError(f"{name} made no step of η within {SECONDS:g} s")
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _lines(path: Path) -> list[dict]:
+    """Whole lines of a log that is being written."""
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def main(words: list[str]) -> int:
+    """Starts every preset twice, the second time with what the first one compiled. Returns the exit code."""
+    parser = Parser(prog="onelife bench compile", description="seconds from the command to the first update")
+    parser.add_argument("--presets", nargs="+", default=list(PRESETS), metavar="PRESET", help="(default: all)")
+    parser.add_argument("--out", default="bench_compile.json", help="where the figures go (default bench_compile.json)")
+    given = parser.parse_args(words)
+    for name in given.presets:
+        check_choice("--presets", name, PRESETS)
+    console, found = Console(stderr=True), {}
+    for name in given.presets:
+        with tempfile.TemporaryDirectory() as folder:
+            console.print(f"{name}: first start")
+            first = start(name, Path(folder, "cache"), Path(folder, "first"))
+            console.print(f"{name}: second start")
+            found[name] = first, start(name, Path(folder, "cache"), Path(folder, "second"))
+        figures = {"process": describe_process(), "starts": {k: [s._asdict() for s in v] for k, v in found.items()}}
+        Path(given.out).write_text(json.dumps(figures, indent=2) + "\n")
+    Console().print(_table(found))
+    return 0
+
+
+def _table(found: dict[str, tuple[Start, Start]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("preset", "first update", "again", "of the first", "first step of η", "again", "of the first"):
+        table.add_column(column)
+    for name, starts in found.items():
+        cells: list[str] = []
+        for first, second in zip(*starts, strict=True):
+            cells += [f"{first:.1f} s", f"{second:.1f} s", f"{second / first:.2f}"] if first and second else [""] * 3
+        table.add_row(name, *cells)
+    return table
