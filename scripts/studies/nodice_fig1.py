@@ -37,7 +37,7 @@ LIVES = nodice_fig2.LIVES | {
 }
 RATE = {"smoke": 1.0, "small": 0.5, "paper": 0.01}  # of η's SGD
 LANDSCAPE = "landscape"
-PAPER = "46 days on one core (projected from 0.5 s an update, 2.3 s by finite differences)"
+PAPER = "26 days on one core (projected from 0.29 s an update, 1.0 s by finite differences)"
 MARGIN = 0.005  # a reward a pull that counts as the same
 
 

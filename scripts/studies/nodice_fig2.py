@@ -47,7 +47,7 @@ LIVES = {
     "small": {FINITE_DIFFERENCES: 12, NAIVE: 12, CORRECTED: 50, DICE: 25, DICE_CORRECTED: 50},
     "paper": dict.fromkeys(ESTIMATORS, 1_000),
 }
-PAPER = "51 days on one core to learn (projected from 0.5 s an update, 2.3 s by finite differences)"
+PAPER = "25 days on one core to learn (projected from 0.29 s an update, 1.0 s by finite differences)"
 LEARN = "learn: "  # before the names of cells
 MARGIN = 0.003  # a reward a pull that counts as the same
 
