@@ -18,7 +18,7 @@ from configs.presets import preset
 from scripts.parse import Parser
 from scripts.run_dir import describe_process
 
-_ENV, _ACT = "EnvPool alone", "acting only"
+_ENV, _INFER, _ACT, _LEARN = "EnvPool alone", "inference alone", "acting only", "learning alone (IMPALA)"
 _IMPALA = ["atari_impala"]
 _RUNS: dict[str, list[str]] = {
     "IMPALA": _IMPALA,
@@ -31,7 +31,16 @@ _RUNS: dict[str, list[str]] = {
     "STAC K=1, Ray, 1 actor": ["atari_stac", "--runtime", "ray"],
     "STAC K=1, Ray, 2 actors": ["atari_stac", "--runtime", "ray", "--actors", "2"],
 }
-CASES = [_ENV, _ACT, *_RUNS]
+# What a case can reach at the most: the parts that it does one after the other on the same cores, or another case.
+_LIMITS = {
+    _ACT: (_ENV, _INFER),
+    "IMPALA": (_ENV, _INFER, _LEARN),
+    "IMPALA, Ray, 1 actor": ("IMPALA",),
+    "IMPALA, Ray, 2 actors": ("IMPALA, 2 actors",),
+    "STAC K=1, Ray, 1 actor": ("STAC K=1",),
+    "STAC K=1, Ray, 2 actors": ("STAC K=1, 2 actors",),
+}
+CASES = [_ENV, _INFER, _ACT, _LEARN, *_RUNS]
 _WARM_UP, _LOG = 10, 5  # updates before the clock starts, and between two looks at it
 
 
@@ -73,11 +82,16 @@ def main(words: list[str]) -> int:
 
 
 def _table(rates: dict[str, list[float]]) -> Table:
-    table = Table("case", "agent steps/s: min", "median", "max", "of the first case")
-    first = statistics.median(next(iter(rates.values())))
+    table = Table("case", "agent steps/s: min", "median", "max", "of the first case", "of its limit")
+    middle = {name: statistics.median(values) for name, values in rates.items()}
+    first = next(iter(middle.values()))
     for name, values in rates.items():
-        middle = statistics.median(values)
-        table.add_row(name, *(f"{value:.0f}" for value in (min(values), middle, max(values))), f"{middle / first:.2f}")
+        parts = _LIMITS.get(name, ())
+        limit = ""
+        if parts and all(part in middle for part in parts):
+            limit = f"{middle[name] * sum(1 / middle[part] for part in parts):.2f}"
+        spread = (f"{value:.0f}" for value in (min(values), middle[name], max(values)))
+        table.add_row(name, *spread, f"{middle[name] / first:.2f}", limit)
     return table
 
 
@@ -95,6 +109,10 @@ def _measure(name: str, updates: int, streams: int) -> float:
     """Agent steps per second of one case, after its compilation and warm-up."""
     if name in _RUNS:
         return _training_rate(_RUNS[name], updates, streams)
+    if name == _LEARN:
+        return _learning_rate(updates, streams)
+    if name == _INFER:
+        return _inference_rate(updates, streams)
     return _acting_rate(updates, streams, infer=name == _ACT)
 
 
@@ -110,6 +128,38 @@ def _training_rate(words: list[str], updates: int, streams: int) -> float:
     measured = [line for line in lines if line["inner_updates"] >= _WARM_UP]
     span = {key: measured[-1][key] - measured[0][key] for key in ("agent_steps", "wall_seconds")}
     return span["agent_steps"] / span["wall_seconds"]
+
+
+def _learning_rate(updates: int, streams: int) -> float:
+    """The learner alone, on one batch that stays on its device."""
+    from scripts.bench.meta import CASES as UPDATES
+    from scripts.bench.meta import PLAIN, Window
+
+    window = Window(UPDATES[PLAIN], preset("atari_impala").network.torso, streams)
+    window.seconds()
+    return streams * preset("atari_impala").unroll * updates / sum(window.seconds() for _ in range(updates))
+
+
+def _inference_rate(updates: int, streams: int) -> float:
+    """The network's forward pass alone, on one batch of observations that stays on its device."""
+    import jax
+    import numpy as np
+
+    from actors.environments.make import environment_spec
+    from scripts.train import make_agent_from
+
+    config = preset("atari_impala")
+    spec = environment_spec(config.game, config.environment)
+    agent = make_agent_from(config)(spec)
+    params = agent.init(jax.random.key(0))
+    observation = np.random.default_rng(0).integers(0, 256, (streams, *spec.observation_shape), np.uint8)
+    given = jax.device_put((observation, np.ones(streams, np.int8), agent.initial_state(streams)))
+    step = jax.jit(agent.step)
+    jax.block_until_ready(step(params, *given))
+    start = time.perf_counter()
+    for _ in range(updates * config.unroll):
+        jax.block_until_ready(step(params, *given))
+    return updates * config.unroll * streams / (time.perf_counter() - start)
 
 
 def _acting_rate(updates: int, streams: int, infer: bool) -> float:

@@ -5,8 +5,9 @@ import json
 import jax
 import jax.numpy as jnp
 import pytest
+from rich.console import Console
 
-from scripts.bench import meta
+from scripts.bench import meta, rates
 from scripts.bench.flops import count_flops
 from scripts.cli import main
 
@@ -84,6 +85,14 @@ def test_a_windows_temporaries_do_not_grow_with_it(tmp_path, capsys):
     assert two["tape"] == four["tape"] > 3 * plain["state"] / 2 + 2 * 24 * 84 * 84
     assert plain["tape"] == 0
     assert "K=4" in capsys.readouterr().out
+
+
+def test_a_rate_is_held_to_what_its_parts_can_reach_together():
+    """Two parts of 4000 steps a second, one after the other, make 2000."""
+    console = Console(width=200, record=True)
+    console.print(rates._table({"EnvPool alone": [3000, 4000, 5000], "inference alone": [4000], "acting only": [1800]}))
+    acting = next(line for line in console.export_text().splitlines() if "acting only" in line)
+    assert "0.45" in acting and "0.90" in acting
 
 
 @pytest.mark.ray
