@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 
 from scripts.figure import panels
-from scripts.studies import nodice_fig2
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
 from scripts.studies.nodice import (
     CORRECTED,
@@ -23,7 +22,7 @@ from scripts.studies.nodice import (
     mean_rewards,
     paths,
 )
-from scripts.studies.nodice_fig2 import UPDATES_OF_ETA, learning
+from scripts.studies.nodice_fig2 import LIVES, UPDATES_OF_ETA, learning
 from scripts.studies.nodice_plane import WINDOWS
 from scripts.studies.statistics import is_above, is_not_below
 
@@ -31,10 +30,6 @@ STARTS = {"smoke": (1.0, 3.0), "small": (1.0, 3.0, 5.0), "paper": (1.0, 3.0, 5.0
 GRID = {"smoke": 3, "small": 11, "paper": 50}  # points of each raw rate
 SPAN = (-5.0, 15.0)
 GRID_LIVES = {"smoke": 20, "small": 1_000, "paper": 500_000}  # the authors' number
-# More than Figure 2 has where the noise is large: here nine paths must arrive.
-LIVES = nodice_fig2.LIVES | {
-    "small": {FINITE_DIFFERENCES: 80, NAIVE: 12, CORRECTED: 150, DICE: 25, DICE_CORRECTED: 150}
-}
 RATE = {"smoke": 1.0, "small": 0.5, "paper": 0.01}  # of η's SGD
 LANDSCAPE = "landscape"
 PAPER = "26 days on one core (projected from 0.29 s an update, 1.0 s by finite differences)"
@@ -52,8 +47,7 @@ def _cells(scale: str, seeds: int) -> list[Cell]:
     rates = tuple(map(float, np.linspace(*SPAN, GRID[scale])))
     landscape = Cell(LANDSCAPE, Landscape(rates, GRID_LIVES[scale], WINDOWS[scale][-1]))
     return [landscape] + [
-        Cell(name, learning(scale, name, starts, seeds, RATE[scale], GRID_LIVES[scale])._replace(lives=lives))
-        for name, lives in LIVES[scale].items()
+        Cell(name, learning(scale, name, starts, seeds, RATE[scale], GRID_LIVES[scale])) for name in LIVES[scale]
     ]
 
 

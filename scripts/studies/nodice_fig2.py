@@ -41,10 +41,10 @@ UPDATES_OF_ETA = {"smoke": 2, "small": 600, "paper": 100_000}
 RATE = {"smoke": 1.0, "small": 0.5, "paper": 0.01}  # of η's SGD
 LOOKS = {"smoke": 20, "small": 1_000, "paper": 100_000}
 POINTS = {"smoke": 2, "small": 10, "paper": 100}
-# Fewer lives an update where the noise is small: what 1000 lives at a rate of 0.01 average, 50 at 0.5 cannot.
+# Fewer lives an update where the noise is small.
 LIVES = {
     "smoke": dict.fromkeys((FINITE_DIFFERENCES, CORRECTED), 8),
-    "small": {FINITE_DIFFERENCES: 12, NAIVE: 12, CORRECTED: 50, DICE: 25, DICE_CORRECTED: 50},
+    "small": {FINITE_DIFFERENCES: 80, NAIVE: 12, CORRECTED: 150, DICE: 25, DICE_CORRECTED: 150},
     "paper": dict.fromkeys(ESTIMATORS, 1_000),
 }
 PAPER = "25 days on one core to learn (projected from 0.29 s an update, 1.0 s by finite differences)"
