@@ -31,14 +31,21 @@ class Memory(NamedTuple):
 def programs(window: Window) -> Iterator[tuple[str, Any]]:
     """Names and compiled forms of the programs, each once, that the learner runs from one step of η to the next."""
     seen = set()
-    for equation in window.jaxpr().eqns:
-        inner = equation.params.get("jaxpr")
-        key = (equation.params.get("name"), str(inner))
-        if inner is None or key in seen:
-            continue
-        seen.add(key)
-        shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in inner.in_avals]
-        yield key[0], jax.jit(jaxpr_as_fun(inner)).lower(*shapes).compile()
+    for name, inner in _named(window.jaxpr()):
+        key = (name, str(inner))
+        if key not in seen:
+            seen.add(key)
+            shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in inner.in_avals]
+            yield name, jax.jit(jaxpr_as_fun(inner)).lower(*shapes).compile()
+
+
+def _named(closed: Any) -> Iterator[tuple[str, Any]]:
+    """The outermost jitted functions; on the host the learner calls them one by one, where the graph has a loop."""
+    for equation in closed.eqns:
+        if "name" in equation.params and "jaxpr" in equation.params:
+            yield equation.params["name"], equation.params["jaxpr"]
+        elif equation.primitive.name == "scan":
+            yield from _named(equation.params["jaxpr"])
 
 
 def measure(case: Case, torso: str, streams: int) -> Memory:
