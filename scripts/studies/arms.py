@@ -18,6 +18,7 @@ POINTS = 100  # how many rows of the table a life becomes
 class Arm(NamedTuple):
     config: ExperimentConfig
     seeds: int
+    own_tasks: bool = False  # each seed's life is on a task of its own
 
 
 def cells(arms: dict[str, ExperimentConfig], seeds: int) -> list[Cell]:
@@ -28,9 +29,9 @@ def cells(arms: dict[str, ExperimentConfig], seeds: int) -> list[Cell]:
 def run_arm(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
     """All seeds of an arm, each a life of its own (see `live`)."""
     del out
-    config, seeds = cell.content
+    config, seeds, own_tasks = cell.content
     tell(f"{cell.name}: compiling", 0.0)
-    lives = Lives(config)
+    lives = Lives(config, own_tasks=own_tasks)
     _, rows = live(lives, range(seeds), round(config.frames / lives.steps_per_window), lambda f: tell(cell.name, f))
     return rows
 

@@ -89,7 +89,7 @@ def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
     variance of its windows' estimates."""
     if STILL not in cell.name:
         return run_arm(cell, out, tell)
-    config, seeds = cell.content
+    config, seeds, _ = cell.content
     tell(f"{cell.name}: compiling", 0.0)
     lives = Lives(config)
     _, records = lives.run(lives.start(range(seeds)), round(config.frames / lives.steps_per_window))

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 from configs.experiment import ExperimentConfig
 from configs.presets import preset
 from configs.tree import override
-from scripts.lives import Lives
-from scripts.studies.arms import by_seed, draw_curves, live
+from scripts.studies.arms import Arm, by_seed, draw_curves, run_arm
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
 from scripts.studies.statistics import is_above
 
@@ -65,20 +64,10 @@ def _cells(scale: str, seeds: int) -> list[Cell]:
     worlds = ("delayed",) if scale == "smoke" else WORLDS
     arms = {PLAIN: 0.0} | {_learned(weight): weight for weight in WEIGHTS[scale]}
     return [
-        Cell(f"{world}: {arm}", (world, experiment(world, weight, scale), seeds))
+        Cell(f"{world}: {arm}", Arm(experiment(world, weight, scale), seeds, WORLDS[world].own_tasks))
         for world in worlds
         for arm, weight in arms.items()
     ]
-
-
-def run(cell: Cell, out: Path, tell: Any) -> list[Row]:
-    """All seeds of an arm, each a life of its own."""
-    del out
-    world, config, seeds = cell.content
-    tell(f"{cell.name}: compiling", 0.0)
-    lives = Lives(config, own_tasks=WORLDS[world].own_tasks)
-    windows = round(config.frames / lives.steps_per_window)
-    return live(lives, range(seeds), windows, lambda done: tell(cell.name, done))[1]
 
 
 def _lived(rows: Sequence[Row]) -> dict[str, list[str]]:
@@ -139,7 +128,7 @@ STUDY = Study(
     minutes={"smoke": "30 s", "small": "11 min on one core", "paper": "not measured"},
     seeds={"smoke": 2, "small": 10, "paper": 30},
     cells=_cells,
-    run=run,
+    run=run_arm,
     judge=judge,
     draw=draw,
     setting=setting,

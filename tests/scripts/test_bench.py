@@ -98,20 +98,8 @@ def test_a_rate_is_held_to_what_its_parts_can_reach_together():
 @pytest.mark.ray
 def test_replaying_actors_feed_the_learner(tmp_path, capsys):
     out = tmp_path / "figures.json"
-    words = [
-        "bench",
-        "--simulate-actors",
-        "2",
-        "--batches",
-        "3",
-        "--streams",
-        "4",
-        "--preset",
-        "smoke",
-        "--game",
-        "catch",
-    ]
-    assert main([*words, "--out", str(out)]) == 0
+    words = "bench --simulate-actors 2 --batches 3 --streams 4 --preset smoke --game catch --out"
+    assert main([*words.split(), str(out)]) == 0
     one, two = json.loads(out.read_text())["intake"]
     assert (one["actors"], two["actors"]) == (1, 2)
     assert one["batch_bytes"] == two["batch_bytes"] > 4 * 21 * 50 * 4  # streams, observations, cells, float32
