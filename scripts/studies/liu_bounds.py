@@ -35,6 +35,9 @@ RATE, FIXED_STEPS = 3.0, 2
 FIXED_SAMPLES = {"smoke": 16, "small": 32, "paper": 32}
 LONG = 60  # steps of an episode whose end γ^60 makes worthless, for expectations
 HESSIANS = {"plain": "plain", "plain, no baseline": "plain", "LVC": "lvc"}
+# An error put into the Hessian by hand, as Liu et al. did: h, and learning rates.
+ERRORS = {"smoke": (0.5, 4.0), "small": (0.5, 1.0, 2.0, 4.0), "paper": (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)}
+ERROR_RATES = {"smoke": (3.0,), "small": (3.0, 4.5), "paper": (3.0, 3.5, 4.0, 4.5)}
 
 
 class Sampled(NamedTuple):
@@ -56,6 +59,15 @@ class Expected(NamedTuple):
     tasks: int
 
 
+class Erroneous(NamedTuple):
+    """MAML of `FIXED_STEPS` updates, all exact but for an error of size h in the Hessians."""
+
+    sizes: tuple[float, ...]
+    rates: tuple[float, ...]
+    tasks: int
+    repeats: int
+
+
 def _cells(scale: str, seeds: int) -> list[Cell]:
     del seeds
     tasks, repeats, steps = TASKS[scale], REPEATS[scale], STEPS[scale]
@@ -65,9 +77,10 @@ def _cells(scale: str, seeds: int) -> list[Cell]:
         Cell(f"K = {k}", Sampled(FIXED_SAMPLES[scale], k, RATES[scale] if k == steps[-1] else (RATE,), tasks, repeats))
         for k in steps
     ]
-    return found + [
+    found += [
         Cell(f"Hessian, {name}, K = {k}", Expected(name, k, RATES[scale], tasks)) for name in HESSIANS for k in steps
     ]
+    return [*found, Cell("Hessian, an error of h", Erroneous(ERRORS[scale], ERROR_RATES[scale], tasks, 20))]
 
 
 def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
@@ -75,6 +88,8 @@ def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
     del out
     point = cell.content
     tell(f"{cell.name}: compiling", 0.0)
+    if isinstance(point, Erroneous):
+        return _with_errors(point, lambda part: tell(cell.name, part))
     if isinstance(point, Expected):
         settings = {
             "window": point.steps,
@@ -108,6 +123,23 @@ def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
                 row |= {"inner_variance": float(policies[task].var(axis=0, ddof=1).sum())}
                 row |= compare(found[task], exact[task, 0])
             rows.append(row)
+    return rows
+
+
+def _with_errors(point: Erroneous, tell: Callable[[float], None]) -> list[Row]:
+    """A row for each learning rate, h and MDP."""
+    config = override(tabular("maml"), {"window": FIXED_STEPS, "streams": 1})  # nothing is read from samples
+    estimator, repeats, rows = compiled(config), point.repeats, []
+    for index, rate in enumerate(point.rates):
+        tell(index / len(point.rates))
+        exact, _ = estimates(estimator, point.tasks, 1, EXACT, rate, repeats, 0.0)
+        for size in point.sizes:
+            found, _ = estimates(estimator, point.tasks, repeats, EXACT, rate, repeats, size)
+            rows += [
+                {"kind": "Erroneous", "task": task, "steps": FIXED_STEPS, "rate": rate, "error": size}
+                | {"bias": np.linalg.norm(found[task].mean(axis=0) - exact[task, 0]) / np.linalg.norm(exact[task, 0])}
+                for task in range(point.tasks)
+            ]
     return rows
 
 
@@ -167,7 +199,20 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
         # Noise in the slope may not turn the claim down: it is, only where the whole interval is above.
         verdict = "agree" if bias.high <= -0.5 else "disagree" if bias.low > -0.5 else "undecided"
         verdicts.append(Verdict(claim, f"slope {bias} of its log against log |τ|", verdict))
-    return verdicts + _hessian_verdicts(_kind(rows, "Expected"))
+    return verdicts + _hessian_verdicts(_kind(rows, "Expected")) + _error_verdicts(_kind(rows, "Erroneous"))
+
+
+def _error_verdicts(rows: Sequence[Row]) -> list[Verdict]:
+    low, high = present(rows, "rate")[0], present(rows, "rate")[-1]
+    slope = slopes([row for row in rows if row["rate"] == low], "error", "bias")
+    linear = "agree" if slope.low > 0.9 and slope.high < 1.1 else "disagree"
+    claim = f"MAML with an error of h in its Hessians (K = {FIXED_STEPS}, rate {low:g}): the bias grows as h"
+    verdicts = [Verdict(claim, f"slope {slope} of its log against log h", linear)]
+    if low < high:
+        size = present(rows, "error")[-1]
+        biases = (by_task(rows, "bias", rate=rate, error=size) for rate in (high, low))
+        verdicts.append(is_above(f"at h = {size:g} it grows with the learning rate", *biases))
+    return verdicts
 
 
 def _bound(rows: Sequence[Row]) -> Verdict:
@@ -197,6 +242,10 @@ def _hessian_verdicts(rows: Sequence[Row]) -> list[Verdict]:
     def bias(name: str, k: float, rate: float) -> np.ndarray:
         return by_task(rows, "bias", hessian=name, steps=k, rate=rate)
 
+    def size(name: str, k: float, rate: float) -> np.ndarray:
+        """In tens: some are tens of thousands of times the others."""
+        return np.log10(bias(name, k, rate))
+
     one = max(bias(name, 1, rate).max() for name in HESSIANS)
     verdicts = [
         Verdict(
@@ -206,22 +255,22 @@ def _hessian_verdicts(rows: Sequence[Row]) -> list[Verdict]:
         )
     ]
     for name in HESSIANS:
-        pair = f"relative bias of {name}'s Hessian"
+        pair = f"log10 of the relative bias of {name}'s Hessian"
         if len(steps) > 2:
-            verdicts.append(is_above(f"{pair} grows with K", bias(name, steps[-1], rate), bias(name, steps[1], rate)))
+            verdicts.append(is_above(f"{pair} grows with K", size(name, steps[-1], rate), size(name, steps[1], rate)))
         verdicts.append(
             is_above(
                 f"{pair} grows with the learning rate (K = {steps[-1]:.0f})",
-                bias(name, steps[-1], rates[-1]),
-                bias(name, steps[-1], rates[0]),
+                size(name, steps[-1], rates[-1]),
+                size(name, steps[-1], rates[0]),
             )
         )
     for other in ("plain", "plain, no baseline"):
         verdicts.append(
             is_above(
-                f"LVC's Hessian is less biased than that of {other} (K = {steps[-1]:.0f})",
-                bias(other, steps[-1], rate),
-                bias("LVC", steps[-1], rate),
+                f"LVC's Hessian is less biased than that of {other} (log10, K = {steps[-1]:.0f})",
+                size(other, steps[-1], rate),
+                size("LVC", steps[-1], rate),
                 claims=2,
             )
         )
@@ -240,7 +289,8 @@ def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
             axis.set(xscale="log", yscale="log", xlabel=labels[column])
             axis.legend()
     expected = _kind(rows, "Expected")
-    with panels(out / "hessian.png", 2) as axes:
+    erroneous = _kind(rows, "Erroneous")
+    with panels(out / "hessian.png", 3) as axes:
         last = present(expected, "steps")[-1]
         for name in HESSIANS:
             of_name = [row for row in expected if row["hessian"] == name]
@@ -249,12 +299,17 @@ def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
             for axis, own, column in ((axes[0], by_steps, "steps"), (axes[1], by_rate, "rate")):
                 at, bias = table(own, column, "bias")
                 axis.plot(at, bias.mean(axis=0), "o-", label=name)
-        for axis, column in zip(axes, ("steps", "rate"), strict=True):
+        for axis, column in zip(axes[:2], ("steps", "rate"), strict=True):
             axis.set(xlabel=labels[column], ylabel="relative bias", yscale="log")
             axis.legend()
+        for rate in present(erroneous, "rate"):
+            at, bias = table([row for row in erroneous if row["rate"] == rate], "error", "bias")
+            axes[2].plot(at, bias.mean(axis=0), "o-", label=f"MAML, K = {FIXED_STEPS}, rate {rate:g}")
+        axes[2].set(xlabel="h of an error in the Hessian", xscale="log", yscale="log")
+        axes[2].legend()
     return [
         Figure("compositional.png", "Updates from samples, all else exact; grey: single MDPs"),
-        Figure("hessian.png", "Hessians and ∂²/∂η∂θ in expectation, all else exact; means over MDPs"),
+        Figure("hessian.png", "Hessians and ∂²/∂η∂θ in expectation (LIRPG), or with an error of h, all else exact"),
     ]
 
 
@@ -264,7 +319,9 @@ def setting(scale: str) -> str:
         f" gradient exact; {REPEATS[scale]} estimates for each; |τ| swept at K = {FIXED_STEPS}, K and the learning rate"
         f" at |τ| = {FIXED_SAMPLES[scale]}, rate {RATE:g} otherwise. Hessian bias: LIRPG, updates and outer gradient"
         " exact, the Jacobians those of each surrogate in expectation (`tabular_exact`), so that nothing is sampled;"
-        " the baseline is the true value. Slopes are fitted MDP by MDP; intervals are over MDPs."
+        f" the baseline is the true value. The error of h: MAML, K = {FIXED_STEPS}, all exact, and mean((h + 0.3 ξ) θ²)"
+        " in the loss that is differentiated again; bias of the mean of 20. Slopes are fitted MDP by MDP; intervals are"
+        " over MDPs."
     )
 
 

@@ -33,6 +33,7 @@ from scripts.studies.tabular_exact import episode_values, expected_surrogate, va
 from scripts.train import make_agent_from
 
 _TABLE = "everywhere"  # the head that shows exact losses the policy in every state
+_ERROR_NOISE = 0.3  # standard deviation of a Hessian's error (Liu et al.)
 
 
 def tabular(agent: str) -> ExperimentConfig:
@@ -130,15 +131,15 @@ class Tabular:
         """The first `count` MDPs of the family, [count, ...]."""
         return _tasks(self._config.game, self._config.environment, count)
 
-    def _many(self, mdps: MDP, keys: Array, exact: Exact, rate: Array) -> Estimate:
+    def _many(self, mdps: MDP, keys: Array, exact: Exact, rate: Array, error: Array | None = None) -> Estimate:
         """Estimates [MDPs, keys, ...]: `estimate` for each MDP and each key of samples."""
 
         def of_task(mdp: MDP) -> Estimate:
-            return jax.vmap(lambda key: self.estimate(mdp, key, exact, rate))(keys)
+            return jax.vmap(lambda key: self.estimate(mdp, key, exact, rate, error))(keys)
 
         return jax.lax.map(of_task, mdps)
 
-    def estimate(self, mdp: MDP, key: Array, exact: Exact, rate: Array) -> Estimate:
+    def estimate(self, mdp: MDP, key: Array, exact: Exact, rate: Array, error: Array | None = None) -> Estimate:
         """One meta-gradient, at η as the agent begins with.
 
         Args:
@@ -146,6 +147,8 @@ class Tabular:
           key: of everything that is sampled.
           exact: which estimates are not from samples.
           rate: learning rate of θ, in units of the gradient of the return.
+          error: h of an error of the Hessian, in units of the return's: Jacobians are those of an inner loss with
+            mean((h + 0.3 ξ) θ²) on top, ξ a standard normal of each coordinate and estimate (Liu et al.); 0: none.
         """
         config, agent = self._config, self._agent
         meta = agent.init_meta(key)
@@ -158,7 +161,10 @@ class Tabular:
         optimizer = make_inner_optimizer(of_return, 1.0)
         updated = InnerUpdate(make(exact.inner, exact.outer), optimizer)
         expected = config.inner.surrogate if self._expected else None
-        differentiated = InnerUpdate(make(exact.jacobian, exact.outer, expected), optimizer)
+        if error is not None:
+            noisy = error + _ERROR_NOISE * jax.random.normal(jax.random.fold_in(critic_key, 1), mdp.reward.shape)
+            error = jnp.where(error, noisy, 0.0)
+        differentiated = InnerUpdate(make(exact.jacobian, exact.outer, expected, error), optimizer)
         state, tape = InnerState(params, optimizer.init(params)), []
         true, baseline = jnp.ones((), bool), jnp.zeros(())
         if config.meta_gradient.baseline == "running_mean":
@@ -192,7 +198,14 @@ class Tabular:
         )[0]
 
     def _agent_that_knows(
-        self, mdp: MDP, now: MetaParams, noise: Array, exact_inner: Any, exact_outer: Any, expected: str | None = None
+        self,
+        mdp: MDP,
+        now: MetaParams,
+        noise: Array,
+        exact_inner: Any,
+        exact_outer: Any,
+        expected: str | None = None,
+        error: Array | None = None,
     ) -> Agent:
         """The agent with its values made true ones, and with its losses too where they are to be exact."""
         agent, config = self._agent, self._config
@@ -220,7 +233,10 @@ class Tabular:
                 known = critic(task, table)
                 mean = expected_surrogate(expected, task, table, gamma, horizon, baseline=known, end=known)
                 loss = jnp.broadcast_to(-scale * mean, loss.shape)
-            return jnp.where(exact_inner, -scale * self._value(task, table), loss), logs
+            loss = jnp.where(exact_inner, -scale * self._value(task, table), loss)
+            if error is not None:
+                loss += scale * jnp.mean(error * table**2)
+            return loss, logs
 
         def outer_loss(output, trajectory, anchor_logits):
             loss, logs = agent.outer_loss(output, trajectory, anchor_logits)

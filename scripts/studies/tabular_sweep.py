@@ -69,14 +69,16 @@ def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
 
 
 def estimates(
-    estimator: Tabular, tasks: int, repeats: int, exact: Exact, rate: float, chunk: int
+    estimator: Tabular, tasks: int, repeats: int, exact: Exact, rate: float, chunk: int, error: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Meta-gradients [tasks, repeats, d] and policies behind the updates [tasks, repeats, S · A]; `chunk` of them at
-    once, for any number of repeats, so that one program does them all."""
+    once, for any number of repeats, so that one program does them all. `error`: of the Hessian, see
+    `Tabular.estimate`."""
     mdps, parts = estimator.tasks(tasks), []
     for first in range(0, repeats, chunk):
         seeds = jnp.arange(first, first + chunk)
-        found = estimator.many(mdps, jax.vmap(jax.random.key)(seeds), exact, jnp.float32(rate))
+        keys = jax.vmap(jax.random.key)(seeds)
+        found = estimator.many(mdps, keys, exact, jnp.float32(rate), None if error is None else jnp.float32(error))
         parts.append(jax.tree.map(np.asarray, found))
     gradient, policy = (np.concatenate(leaves, axis=1)[:, :repeats] for leaves in zip(*parts, strict=True))
     return gradient.astype(np.float64), policy.reshape(*policy.shape[:2], -1).astype(np.float64)

@@ -67,3 +67,18 @@ def test_what_is_sampled_varies_and_what_is_exact_does_not():
     for letters in ("ele", "eel"):
         np.testing.assert_array_equal(*found[letters].policy[0])
     assert all(np.ptp(f.gradient, axis=1).max() > 0.01 for f in found.values())
+
+
+def test_an_error_of_the_hessian_is_in_the_jacobian_and_nowhere_else():
+    """One update: h enters dV/dθ⁰ as -2 a h / n times the gradient behind the update, whatever ξ is."""
+    estimator = Tabular(override(tabular("maml"), SMALL | {"window": 1}))
+    mdps, keys = estimator.tasks(1), jax.random.split(jax.random.key(1), 2)
+    one, three = (estimator.many(mdps, keys, EXACT, RATE, jnp.float32(h)) for h in (1.0, 3.0))
+    np.testing.assert_array_equal(one.policy, three.policy)
+    mdp = jax.tree.map(lambda x: x[0], mdps)
+    behind = jax.grad(lambda x: values(mdp, x, GAMMA)[0])(one.policy[0, 0]).reshape(-1)
+    expected = -2 * RATE * (3.0 - 1.0) / behind.size * behind
+    for sample in range(2):
+        found = three.gradient[0, sample] - one.gradient[0, sample]
+        np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    assert np.ptp(one.gradient, axis=1).max() > 1e-3 * np.abs(expected).max()
