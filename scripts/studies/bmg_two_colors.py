@@ -100,7 +100,7 @@ STUDY = Study(
         "Flennerhag et al. 2021 (Section 5.1) claim that BMG adapts to swapping rewards better than the plain"
         " meta-gradient (MG), which is better than a fixed entropy weight."
     ),
-    minutes={"smoke": "1 min", "small": "30 min on one core (projected)", "paper": "not measured"},
+    minutes={"smoke": "1 min", "small": "24 min beside other work", "paper": "not measured"},
     seeds={"smoke": 2, "small": 10, "paper": 50},
     cells=_cells,
     run=run_arm,
