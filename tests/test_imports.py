@@ -16,8 +16,8 @@ ALLOWED = {
 DOORS = {
     "haiku": ("agents/networks",),
     "rlax": ("agents/returns.py", "agents/losses.py"),
-    "envpool": ("actors/environments/atari.py", "scripts/doctor.py"),
-    "ray": ("actors/ray_pool.py", "scripts/doctor.py"),
+    "envpool": ("actors/environments/atari.py", "scripts/doctor.py", "scripts/bench/peer_sample_factory.py"),
+    "ray": ("actors/ray_pool.py", "scripts/doctor.py", "scripts/bench/peer_rllib.py"),
     "orbax": ("learner/checkpoint.py",),
 }
 FILES = [path for room in ALLOWED for path in sorted((ROOT / room).rglob("*.py"))]

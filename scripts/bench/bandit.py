@@ -1,7 +1,6 @@
 """`onelife bench bandit`: an update of η on No DICE's bandit at the paper's scale, here and in PyTorch."""
 
 import json
-import statistics
 import subprocess
 import sys
 import time
@@ -10,9 +9,9 @@ from pathlib import Path
 import jax
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from configs.tree import ConfigError, override
+from scripts.bench.ratios import table
 from scripts.lives import Lives
 from scripts.parse import Parser
 from scripts.run_dir import describe_process
@@ -66,7 +65,7 @@ def main(words: list[str]) -> int:
             gradients[name].append(found)
     figures = {"lives": given.lives, "process": describe_process(), "torch": side["torch"]}
     Path(given.out).write_text(json.dumps(figures | {"seconds": seconds, "gradients": gradients}, indent=2) + "\n")
-    Console().print(_table(seconds))
+    Console().print(table("update of η", "seconds", seconds, "of onelife's", lambda one, ours: one / ours))
     for index, name in enumerate(NAMES):
         found = [f"{case} {interval(np.array(own)[:, index])}" for case, own in gradients.items()]
         print(f"mean meta-gradient of the {name} rate, 95 %: {'; '.join(found)}")
@@ -85,13 +84,3 @@ def _torch(python: str, kind: str, lives: int, seed: int) -> dict:
         reason = done.stderr.strip().splitlines()[-1]
         raise ConfigError(f"--torch: {python!r} has no torch that works ({reason}); name a Python that has one")
     return json.loads(done.stdout)
-
-
-def _table(seconds: dict[str, list[float]]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in ("update of η", "seconds: min", "median", "max", "of onelife's: min", "median", "max"):
-        table.add_column(column, no_wrap=column == "update of η")
-    for name, values in seconds.items():
-        ratios = [value / ours for value, ours in zip(values, seconds[OURS], strict=True)]
-        table.add_row(name, *(f"{f(own):.3g}" for own in (values, ratios) for f in (min, statistics.median, max)))
-    return table

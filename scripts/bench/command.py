@@ -41,8 +41,14 @@ def bandit(words: list[str]) -> int:
     return run(words)
 
 
+def peers(words: list[str]) -> int:
+    from scripts.bench.peers import main as run
+
+    return run(words)
+
+
 BENCHMARKS: dict[str, Callable[[list[str]], int]] = {
-    run.__name__: run for run in (rates, meta, memory, intake, compile, bandit)
+    run.__name__: run for run in (rates, meta, memory, intake, compile, bandit, peers)
 }
 
 

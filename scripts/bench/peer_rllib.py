@@ -1,4 +1,4 @@
-"""RLlib's IMPALA on Atari Pong: learned agent steps a second. Run by `peers.py` with the Python of RLlib's environment.
+"""RLlib's IMPALA on Atari Pong: learned agent steps a second. `peers.py` runs it by its environment's Python.
 
     python peer_rllib.py STREAMS UNROLL UPDATES WARM_UP
 

@@ -108,7 +108,7 @@ def _in_process(name: str, updates: int, streams: int) -> float:
 def _measure(name: str, updates: int, streams: int) -> float:
     """Agent steps per second of one case, after its compilation and warm-up."""
     if name in _RUNS:
-        return _training_rate(_RUNS[name], updates, streams)
+        return training_rate(_RUNS[name], updates, streams)
     if name == _LEARN:
         return _learning_rate(updates, streams)
     if name == _INFER:
@@ -116,7 +116,8 @@ def _measure(name: str, updates: int, streams: int) -> float:
     return _acting_rate(updates, streams, infer=name == _ACT)
 
 
-def _training_rate(words: list[str], updates: int, streams: int) -> float:
+def training_rate(words: list[str], updates: int, streams: int) -> float:
+    """Agent steps per second of `onelife train WORDS` on Atari, in a process of its own."""
     config = preset(words[0])
     steps = streams * config.unroll
     with tempfile.TemporaryDirectory() as place:

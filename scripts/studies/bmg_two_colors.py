@@ -10,7 +10,7 @@ from scripts.studies.arms import by_seed, cells, draw_curves, run_arm
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
 from scripts.studies.statistics import is_above
 
-STEPS = {"smoke": 6_400, "small": 800_000, "paper": 10_000_000}
+STEPS = {"smoke": 6_400, "small": 600_000, "paper": 10_000_000}
 SWITCH = {"smoke": 1_600, "small": 100_000, "paper": 100_000}
 FIXED = {"smoke": (0.05,), "small": (0.1, 0.3), "paper": (0.01, 0.03, 0.1, 0.3)}
 MG = {"smoke": (1,), "small": (7,), "paper": (1, 3, 7)}
@@ -44,7 +44,7 @@ def arms(scale: str) -> dict[str, ExperimentConfig]:
         f"BMG, K = {window}, L = {target}": override(base, {"window": window, "bootstrap.updates": target})
         for window, target in BMG[scale]
     }
-    return still | tuned
+    return tuned | still  # the longest first: side by side they end together
 
 
 def _cells(scale: str, seeds: int) -> list[Cell]:

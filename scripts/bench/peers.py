@@ -1,0 +1,106 @@
+"""`onelife bench peers`: plain IMPALA here, by RLlib and by Sample Factory, in turns, each in its own environment."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from configs.presets import preset
+from configs.tree import ConfigError
+from scripts.bench.rates import training_rate
+from scripts.bench.ratios import table
+from scripts.parse import Parser
+from scripts.run_dir import describe_process
+
+OURS = "onelife, IMPALA"
+# Name: its script, and what its environment holds.
+PEERS = {
+    "RLlib, IMPALA": (
+        "peer_rllib.py",
+        ["ray[rllib]==2.60.0", "torch==2.13.0", "ale-py>=0.11,<0.13", "gymnasium>=1.1,<1.3", "opencv-python-headless"],
+    ),
+    "Sample Factory, APPO": (
+        "peer_sample_factory.py",
+        ["sample-factory==2.1.1", "torch==2.13.0", "envpool>=1.2.5,<1.3"],
+    ),
+}
+_WARM_UP = 10
+_SECONDS = 1_800.0  # for one measurement, and for the making of an environment
+
+
+def main(words: list[str]) -> int:
+    """Makes the peers' environments where they are missing, measures in turns, prints a table."""
+    parser = Parser(prog="onelife bench peers", description="agent steps per second of IMPALA on Atari Pong, by system")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured (default 3)")
+    parser.add_argument("--updates", type=int, default=40, help="measured updates (default 40)")
+    parser.add_argument("--streams", type=int, default=32, help="environment streams, an even number (default 32)")
+    parser.add_argument("--environments", metavar="DIR", default=_cache(), help=f"the peers' (default {_cache()})")
+    parser.add_argument("--out", default="bench_peers.json", help="where the figures go (default bench_peers.json)")
+    given = parser.parse_args(words)
+    for name in ("rounds", "updates"):
+        if getattr(given, name) < 1:
+            parser.error(f"--{name}: {getattr(given, name)} is not allowed; it must be 1 or more")
+    if given.streams < 2 or given.streams % 2:
+        parser.error(f"--streams: {given.streams} is not allowed; it must be an even number, 2 or more")
+    console = Console(stderr=True)
+    pythons = {name: _environment(Path(given.environments), name, console) for name in PEERS}
+    rates: dict[str, list[float]] = {OURS: []} | {name: [] for name in PEERS}
+    versions: dict[str, str] = {}
+    for turn in range(given.rounds):
+        for name in rates:
+            console.print(f"round {turn + 1} of {given.rounds}: {name}")
+            if name == OURS:
+                rates[name].append(training_rate(["atari_impala"], given.updates, given.streams))
+            else:
+                found = _measure(name, pythons[name], given.streams, given.updates)
+                rates[name].append(found["rate"])
+                versions[name] = found["version"]
+        figures = {"streams": given.streams, "updates": given.updates, "process": describe_process()}
+        figures |= {"cores": len(os.sched_getaffinity(0)), "versions": versions, "rates": rates}
+        Path(given.out).write_text(json.dumps(figures, indent=2) + "\n")
+    Console().print(table("", "agent steps/s", rates, "ours / theirs", lambda theirs, ours: ours / theirs))
+    cores = len(os.sched_getaffinity(0))
+    print(f"{statistics.median(rates[OURS]) / cores:.0f} agent steps a second and core here, on {cores} cores")
+    return 0
+
+
+def _cache() -> str:
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return str(Path(home, "onelife", "peers"))
+
+
+def _environment(place: Path, name: str, console: Console) -> str:
+    """The Python of a peer's environment, which is made from PyPI where there is none."""
+    script, needs = PEERS[name]
+    folder = place / Path(script).stem
+    python, made = folder / "bin" / "python", folder / "made"
+    if made.exists() and made.read_text() == "\n".join(needs):
+        return str(python)
+    console.print(f"{name}: making {folder}, some minutes the first time")
+    _run(name, [sys.executable, "-m", "venv", "--clear", str(folder)])
+    _run(name, [str(python), "-m", "pip", "install", "--quiet", *needs])
+    made.write_text("\n".join(needs))
+    return str(python)
+
+
+def _measure(name: str, python: str, streams: int, updates: int) -> dict[str, Any]:
+    script = Path(__file__).with_name(PEERS[name][0])
+    said = _run(name, [python, *map(str, (script, streams, preset("atari_impala").unroll, updates, _WARM_UP))])
+    return json.loads(said.strip().splitlines()[-1])
+
+
+def _run(name: str, command: list[str]) -> str:
+    """What it printed; ConfigError, one line, where it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ConfigError(f"bench peers: {name}: {error}") from None
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason was given"])[-1]
+        raise ConfigError(f"bench peers: {name}: {' '.join(command[:4])} ... failed: {reason}")
+    return done.stdout
