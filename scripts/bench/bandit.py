@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from configs.tree import ConfigError, override
+from scripts.bench.chart import draw_bars
 from scripts.bench.ratios import table
 from scripts.lives import Lives
 from scripts.parse import Parser
@@ -66,6 +67,7 @@ def main(words: list[str]) -> int:
     figures = {"lives": given.lives, "process": describe_process(), "torch": side["torch"]}
     Path(given.out).write_text(json.dumps(figures | {"seconds": seconds, "gradients": gradients}, indent=2) + "\n")
     Console().print(table("update of η", "seconds", seconds, "of onelife's", lambda one, ours: one / ours))
+    print(draw_bars(given.out, {"seconds of an update of η": seconds}))
     for index, name in enumerate(NAMES):
         found = [f"{case} {interval(np.array(own)[:, index])}" for case, own in gradients.items()]
         print(f"mean meta-gradient of the {name} rate, 95 %: {'; '.join(found)}")

@@ -1,14 +1,15 @@
 """`onelife bench [WHAT]`: which benchmark."""
 
+import functools
 from collections.abc import Callable
 
 from configs.tree import check_choice
 
 
-def rates(words: list[str]) -> int:
+def rates(words: list[str], part: str = "rates") -> int:
     from scripts.bench.rates import main as run
 
-    return run(words)
+    return run(words, part)
 
 
 def meta(words: list[str]) -> int:
@@ -47,7 +48,9 @@ def peers(words: list[str]) -> int:
     return run(words)
 
 
-BENCHMARKS: dict[str, Callable[[list[str]], int]] = {
+# Parts of `rates`, by the names that it has for them.
+_PARTS = {part: functools.partial(rates, part=part) for part in ("env", "act", "learn", "pipeline", "ray")}
+BENCHMARKS: dict[str, Callable[[list[str]], int]] = _PARTS | {
     run.__name__: run for run in (rates, meta, memory, intake, compile, bandit, peers)
 }
 

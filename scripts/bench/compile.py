@@ -15,6 +15,7 @@ from rich.table import Table
 
 from configs.presets import PRESETS
 from configs.tree import check_choice
+from scripts.bench.chart import draw_bars
 from scripts.parse import Parser
 from scripts.run_dir import describe_process
 
@@ -83,6 +84,12 @@ def main(words: list[str]) -> int:
         figures = {"process": describe_process(), "starts": {k: [s._asdict() for s in v] for k, v in found.items()}}
         Path(given.out).write_text(json.dumps(figures, indent=2) + "\n")
     Console().print(_table(found))
+    seconds = {
+        f"seconds to the first {what}, {which} start": {name: [s[i][j]] for name, s in found.items() if s[i][j]}
+        for j, what in enumerate(("update", "step of η"))
+        for i, which in enumerate(("first", "second"))
+    }
+    print(draw_bars(given.out, seconds))
     return 0
 
 

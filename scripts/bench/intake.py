@@ -17,6 +17,7 @@ from agents.types import Provenance, Trajectory, Unroll, VersionedParams
 from configs.experiment import ExperimentConfig
 from configs.presets import preset
 from configs.tree import override
+from scripts.bench.chart import draw_bars
 from scripts.parse import Parser
 from scripts.run_dir import describe_process
 
@@ -142,12 +143,24 @@ def main(words: list[str]) -> int:
         figures["intake"] = [one._asdict() for one in found]
         Path(given.out).write_text(json.dumps(figures, indent=2) + "\n")
     Console().print(_table(found))
+    received = {f"{one.actors} actors": [one.received] for one in found}
+    learned = {f"{one.actors} actors": [one.learned] for one in found}
+    print(draw_bars(given.out, {"batches/s received": received, "batches/s learned from": learned}))
     return 0
 
 
 def _table(found: list[Intake]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for column in ("actors", "received/s", "MB/s", "learned/s", "MB/s", "lag", "real actors to feed it"):
+    for column in (
+        "actors",
+        "received/s",
+        "MB/s",
+        "learned/s",
+        "MB/s",
+        "lag",
+        "moving, of making",
+        "actors to feed it",
+    ):
         table.add_column(column, no_wrap=True)
     for one in found:
         megabytes = one.batch_bytes / 1e6
@@ -158,6 +171,7 @@ def _table(found: list[Intake]) -> Table:
             f"{one.learned:.2f}",
             f"{one.learned * megabytes:.0f}",
             f"{one.lag:.1f}",
+            f"{one.acted / (one.actors * one.received):.3f}",  # a core's time for a batch, here and there
             f"{one.actors * one.learned / one.acted:.1f}",
         )
     return table

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from configs.tree import check_choice
+from scripts.bench.chart import draw_bars
 from scripts.bench.meta import NEXT, TORSOS, Case, Window
 from scripts.parse import Parser
 from scripts.run_dir import describe_process
@@ -83,6 +84,8 @@ def main(words: list[str]) -> int:
     figures["memory"] = {window: memory._asdict() for window, memory in found.items()}
     Path(given.out).write_text(json.dumps(figures, indent=2) + "\n")
     Console().print(_table(found))
+    sizes = {f"K={window}" if window else "plain update": memory for window, memory in found.items()}
+    print(draw_bars(given.out, {"temporaries, GB": {name: [size.temporaries / 1e9] for name, size in sizes.items()}}))
     return 0
 
 

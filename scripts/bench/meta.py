@@ -20,6 +20,7 @@ from configs.tree import check_choice, override
 from learner.learner import Learner
 from learner.mesh import NoMesh
 from learner.state import LearnerState
+from scripts.bench.chart import draw_bars
 from scripts.bench.flops import count_flops
 from scripts.parse import Parser
 from scripts.run_dir import describe_process
@@ -131,6 +132,9 @@ def main(words: list[str]) -> int:
     figures = {"network": given.network, "streams": given.streams, "process": describe_process()}
     Path(given.out).write_text(json.dumps(figures | {"flops": flops, "seconds": seconds}, indent=2) + "\n")
     Console().print(_table(flops, seconds))
+    ratios = {name: [own / plain for own, plain in zip(seconds[name], seconds[PLAIN], strict=True)] for name in seconds}
+    counted = {name: [count / flops[PLAIN]] for name, count in flops.items()}
+    print(draw_bars(given.out, {"FLOPs of the plain update's": counted, "time of the plain update's": ratios}))
     return 0
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from configs.presets import preset
 from configs.tree import ConfigError
+from scripts.bench.chart import draw_bars
 from scripts.bench.rates import training_rate
 from scripts.bench.ratios import table
 from scripts.parse import Parser
@@ -64,6 +65,7 @@ def main(words: list[str]) -> int:
         figures |= {"cores": len(os.sched_getaffinity(0)), "versions": versions, "rates": rates}
         Path(given.out).write_text(json.dumps(figures, indent=2) + "\n")
     Console().print(table("", "agent steps/s", rates, "ours / theirs", lambda theirs, ours: ours / theirs))
+    print(draw_bars(given.out, {"agent steps/s": rates}))
     cores = len(os.sched_getaffinity(0))
     print(f"{statistics.median(rates[OURS]) / cores:.0f} agent steps a second and core here, on {cores} cores")
     return 0

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from configs.presets import preset
+from scripts.bench.chart import draw_bars
 from scripts.parse import Parser
 from scripts.run_dir import describe_process
 
@@ -32,7 +33,7 @@ _RUNS: dict[str, list[str]] = {
     "STAC K=1, Ray, 2 actors": ["atari_stac", "--runtime", "ray", "--actors", "2"],
 }
 # What a case can reach at the most: the parts that it does one after the other on the same cores, or another case.
-_LIMITS = {
+LIMITS = {
     _ACT: (_ENV, _INFER),
     "IMPALA": (_ENV, _INFER, _LEARN),
     "IMPALA, Ray, 1 actor": ("IMPALA",),
@@ -41,12 +42,22 @@ _LIMITS = {
     "STAC K=1, Ray, 2 actors": ("STAC K=1, 2 actors",),
 }
 CASES = [_ENV, _INFER, _ACT, _LEARN, *_RUNS]
+_RAY = [name for name in _RUNS if "Ray" in name]
+# What `onelife bench NAME` measures, each with what it is held to.
+PARTS = {
+    "env": [_ENV],
+    "act": [_ENV, _INFER, _ACT],
+    "learn": [_LEARN],
+    "pipeline": [_ENV, _INFER, _LEARN, *(name for name in _RUNS if name not in _RAY)],
+    "ray": [*dict.fromkeys([*(LIMITS[name][0] for name in _RAY), *_RAY])],
+    "rates": CASES,
+}
 _WARM_UP, _LOG = 10, 5  # updates before the clock starts, and between two looks at it
 
 
-def main(words: list[str]) -> int:
-    """Runs the benchmark, prints a table, writes its figures as JSON. Returns the exit code."""
-    parser = Parser(prog="onelife bench rates", description="agent steps per second on Atari Pong, side by side")
+def main(words: list[str], part: str = "rates") -> int:
+    """Runs the benchmark, or that part of its cases, prints a table, writes its figures as JSON and as a chart."""
+    parser = Parser(prog=f"onelife bench {part}", description="agent steps per second on Atari Pong, side by side")
     parser.add_argument("--rounds", type=int, default=3, help="how often every case runs (default 3)")
     parser.add_argument("--updates", type=int, default=40, help="measured inner updates of a case (default 40)")
     parser.add_argument("--streams", type=int, default=32, help="environment streams (default 32)")
@@ -63,7 +74,7 @@ def main(words: list[str]) -> int:
     if given.case:
         print(_measure(given.case, given.updates, given.streams))
         return 0
-    rates: dict[str, list[float]] = {name: [] for name in given.only or CASES}
+    rates: dict[str, list[float]] = {name: [] for name in given.only or PARTS[part]}
     console = Console(stderr=True)
     for turn in range(given.rounds):
         for name in rates:
@@ -78,6 +89,7 @@ def main(words: list[str]) -> int:
             }
             Path(given.out).write_text(json.dumps(figures, indent=2) + "\n")
     Console().print(_table(rates))
+    print(draw_bars(given.out, {"agent steps/s": rates}))
     return 0
 
 
@@ -86,7 +98,7 @@ def _table(rates: dict[str, list[float]]) -> Table:
     middle = {name: statistics.median(values) for name, values in rates.items()}
     first = next(iter(middle.values()))
     for name, values in rates.items():
-        parts = _LIMITS.get(name, ())
+        parts = LIMITS.get(name, ())
         limit = ""
         if parts and all(part in middle for part in parts):
             limit = f"{middle[name] * sum(1 / middle[part] for part in parts):.2f}"

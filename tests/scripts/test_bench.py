@@ -17,6 +17,7 @@ from scripts.cli import main
     [
         ("bench mta", "did you mean meta?"),
         ("bench rates --rounds 0", "it must be 1 or more"),
+        ("bench env --updates 0", "it must be 1 or more"),
         ("bench --only acting", "is no case"),
         ("bench meta --network mlp", "--network"),
         ("bench meta --rounds -1", "--rounds 0 or more"),
@@ -73,6 +74,7 @@ def test_the_table_and_its_figures(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(meta, "CASES", chosen)
     out = tmp_path / "figures.json"
     assert main(["bench", "meta", "--streams", "2", "--rounds", "1", "--out", str(out)]) == 0
+    assert out.with_suffix(".png").stat().st_size > 5_000
     figures = json.loads(out.read_text())
     assert set(figures["flops"]) == set(chosen) and all(len(times) == 1 for times in figures["seconds"].values())
     assert "K=1, next batch, kept" in capsys.readouterr().out
@@ -98,6 +100,21 @@ def test_a_rate_is_held_to_what_its_parts_can_reach_together():
     assert "0.45" in acting and "0.90" in acting
 
 
+@pytest.mark.slow
+def test_the_emulator_alone_is_a_benchmark_of_its_own(tmp_path, capsys):
+    out = tmp_path / "figures.json"
+    assert main(["bench", "env", "--rounds", "2", "--updates", "2", "--streams", "2", "--out", str(out)]) == 0
+    (rates_,) = json.loads(out.read_text())["rates"].values()
+    assert len(rates_) == 2 and min(rates_) > 0
+    assert "EnvPool alone" in capsys.readouterr().out and out.with_suffix(".png").exists()
+
+
+def test_every_part_holds_what_its_cases_are_held_to():
+    for part, cases in rates.PARTS.items():
+        assert set(cases) <= set(rates.CASES)
+        assert all(set(rates.LIMITS.get(case, ())) <= set(cases) for case in cases), part
+
+
 @pytest.mark.ray
 def test_replaying_actors_feed_the_learner(tmp_path, capsys):
     out = tmp_path / "figures.json"
@@ -108,7 +125,7 @@ def test_replaying_actors_feed_the_learner(tmp_path, capsys):
     assert one["batch_bytes"] == two["batch_bytes"] > 4 * 21 * 50 * 4  # streams, observations, cells, float32
     for figures in (one, two):
         assert figures["received"] > 0 and figures["learned"] > 0 and figures["acted"] > 0 and figures["lag"] >= 0
-    assert "real actors to feed it" in capsys.readouterr().out
+    assert "actors to feed it" in capsys.readouterr().out
 
 
 @pytest.mark.slow
