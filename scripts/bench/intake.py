@@ -151,16 +151,7 @@ def main(words: list[str]) -> int:
 
 def _table(found: list[Intake]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for column in (
-        "actors",
-        "received/s",
-        "MB/s",
-        "learned/s",
-        "MB/s",
-        "lag",
-        "moving, of making",
-        "actors to feed it",
-    ):
+    for column in ("actors", "taken in/s", "MB/s", "learned/s", "lag", "moving/making", "to feed it"):
         table.add_column(column, no_wrap=True)
     for one in found:
         megabytes = one.batch_bytes / 1e6
@@ -169,7 +160,6 @@ def _table(found: list[Intake]) -> Table:
             f"{one.received:.1f}",
             f"{one.received * megabytes:.0f}",
             f"{one.learned:.2f}",
-            f"{one.learned * megabytes:.0f}",
             f"{one.lag:.1f}",
             f"{one.acted / (one.actors * one.received):.3f}",  # a core's time for a batch, here and there
             f"{one.actors * one.learned / one.acted:.1f}",

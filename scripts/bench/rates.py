@@ -21,15 +21,18 @@ from scripts.run_dir import describe_process
 
 _ENV, _INFER, _ACT, _LEARN = "EnvPool alone", "inference alone", "acting only", "learning alone (IMPALA)"
 _IMPALA = ["atari_impala"]
+_CORES = len(os.sched_getaffinity(0))
+# A process of its own has one core for its emulators, a thread beside the learner has them all.
+_ALONE = ["--runtime", "ray", "--environment.threads", str(_CORES)]
 _RUNS: dict[str, list[str]] = {
     "IMPALA": _IMPALA,
     "STAC K=1": ["atari_stac"],
     "STAC K=5": ["atari_stac", "--window", "5"],
     "IMPALA, 2 actors": [*_IMPALA, "--actors", "2"],
     "STAC K=1, 2 actors": ["atari_stac", "--actors", "2"],
-    "IMPALA, Ray, 1 actor": [*_IMPALA, "--runtime", "ray"],
+    "IMPALA, Ray, 1 actor": [*_IMPALA, *_ALONE],
     "IMPALA, Ray, 2 actors": [*_IMPALA, "--runtime", "ray", "--actors", "2"],
-    "STAC K=1, Ray, 1 actor": ["atari_stac", "--runtime", "ray"],
+    "STAC K=1, Ray, 1 actor": ["atari_stac", *_ALONE],
     "STAC K=1, Ray, 2 actors": ["atari_stac", "--runtime", "ray", "--actors", "2"],
 }
 # What a case can reach at the most: the parts that it does one after the other on the same cores, or another case.
@@ -195,7 +198,7 @@ def _acting_rate(updates: int, streams: int, infer: bool) -> float:
             actor.unroll(params)
     else:
         seeds = stream_seeds(0, 0, 0, streams)
-        environment = make_environment(config.game, config.environment, seeds, threads=len(os.sched_getaffinity(0)))
+        environment = make_environment(config.game, config.environment, seeds, threads=_CORES)
         actions = np.random.default_rng(0).integers(0, spec.num_actions, (config.unroll, streams))
         environment.reset()
 
