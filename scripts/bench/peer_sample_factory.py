@@ -2,8 +2,9 @@
 
     python peer_sample_factory.py STREAMS UNROLL UPDATES WARM_UP
 
-On EnvPool, in the batched way of its own EnvPool example; `impala_shallow`'s sizes, V-trace, one epoch of one
-minibatch: what IMPALA does. Two processes act, one infers, one learns.
+On EnvPool, in the batched way of its own EnvPool example; `impala_shallow`'s sizes, one epoch of one minibatch as
+IMPALA does; advantages are GAE's (with V-trace this release fails in its own summaries). Two processes act, one infers,
+one learns.
 """
 
 import json
@@ -12,8 +13,10 @@ import tempfile
 import time
 from importlib.metadata import version
 
+import gymnasium
 
-class Pong:
+
+class Pong(gymnasium.Env):
     """EnvPool's Pong as Sample Factory's batched environments are: finished streams have begun anew."""
 
     is_multiagent = True
@@ -100,11 +103,11 @@ def main(streams: int, unroll: int, updates: int, warm_up: int) -> None:
         "batched_sampling": True,
         "async_rl": True,
         "rollout": unroll,
-        "recurrence": unroll,  # V-trace needs whole rollouts
+        "recurrence": 1,
         "batch_size": streams * unroll,
         "num_epochs": 1,
         "num_batches_per_epoch": 1,
-        "with_vtrace": True,
+        "with_vtrace": False,
         "use_rnn": False,
         "normalize_input": False,
         "normalize_returns": False,
