@@ -12,10 +12,10 @@ from rich.console import Console
 
 from configs.tree import ConfigError, override
 from scripts.bench.chart import draw_bars
+from scripts.bench.output import add_out, check_out, write
 from scripts.bench.ratios import table
 from scripts.lives import Lives
 from scripts.parse import Parser
-from scripts.run_dir import describe_process
 from scripts.studies.nodice import NAMES, bandit
 from scripts.studies.statistics import interval
 
@@ -47,8 +47,9 @@ def main(words: list[str]) -> int:
     parser.add_argument("--lives", type=int, default=1_000, help="lives of an update (default 1000, the paper's)")
     parser.add_argument("--rounds", type=int, default=10, help="updates measured of every case (default 10)")
     parser.add_argument("--torch", default=sys.executable, help="a Python that has torch (default: this one)")
-    parser.add_argument("--out", default="bench_bandit.json", help="where the figures go (default bench_bandit.json)")
+    add_out(parser, "bench_bandit")
     given = parser.parse_args(words)
+    check_out(given.out)
     if given.lives < PART or given.rounds < 2:
         parser.error(f"--lives must be {PART} or more, --rounds 2 or more")
     _torch(given.torch, "side", PART, 0)  # that it is there, before anything is compiled
@@ -64,8 +65,7 @@ def main(words: list[str]) -> int:
             seconds[name].append(value)
         for name, found in ((OURS, gradient), (SIDE, side["gradient"])):
             gradients[name].append(found)
-    figures = {"lives": given.lives, "process": describe_process(), "torch": side["torch"]}
-    Path(given.out).write_text(json.dumps(figures | {"seconds": seconds, "gradients": gradients}, indent=2) + "\n")
+    write(given.out, {"lives": given.lives, "torch": side["torch"], "seconds": seconds, "gradients": gradients})
     Console().print(table("update of η", "seconds", seconds, "of onelife's", lambda one, ours: one / ours))
     print(draw_bars(given.out, {"seconds of an update of η": seconds}))
     for index, name in enumerate(NAMES):

@@ -3,10 +3,11 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from scripts.figure import panels
 
-_DECADES = 50.0  # from this ratio of the longest bar to the shortest on, they are drawn on a logarithmic scale
+_APART = 50.0  # from this ratio of the longest bar to the shortest on, they are drawn on a logarithmic scale
 
 
 def draw_bars(figures: str | Path, measured: Mapping[str, Mapping[str, Sequence[float]]]) -> Path:
@@ -23,15 +24,20 @@ def draw_bars(figures: str | Path, measured: Mapping[str, Mapping[str, Sequence[
     measured = {what: cases for what, cases in measured.items() if cases}
     with panels(path, len(measured)) as axes:
         for axis, (what, cases) in zip(axes, measured.items(), strict=True):
-            middle = [statistics.median(own) for own in cases.values()]
-            axis.barh(range(len(cases)), middle, color="#a9c4e6")
-            for row, (name, own) in enumerate(cases.items()):
-                if len(own) > 1:
-                    axis.plot([min(own), max(own)], [row, row], color="#1f4e8c", linewidth=2)
-                label = f"{name}: {middle[row]:.3g}"
-                axis.annotate(label, (0.01, row), xycoords=("axes fraction", "data"), va="center")
-            if max(middle) > _DECADES * min(middle) > 0:
-                axis.set_xscale("log")
-            axis.invert_yaxis()
-            axis.set(xlabel=what, yticks=[])
+            draw_panel(axis, what, cases)
     return path
+
+
+def draw_panel(axis: Any, what: str, cases: Mapping[str, Sequence[float]]) -> None:
+    """One quantity of `draw_bars`, the first case on top."""
+    middle = [statistics.median(own) for own in cases.values()]
+    axis.barh(range(len(cases)), middle, color="#a9c4e6")
+    for row, (name, own) in enumerate(cases.items()):
+        if len(own) > 1:
+            axis.plot([min(own), max(own)], [row, row], color="#1f4e8c", linewidth=2)
+        label = f"{name}: {middle[row]:.3g}"
+        axis.annotate(label, (0.01, row), xycoords=("axes fraction", "data"), va="center")
+    if max(middle) > _APART * min(middle) > 0:
+        axis.set_xscale("log")
+    axis.invert_yaxis()
+    axis.set(xlabel=what, yticks=[])

@@ -16,8 +16,8 @@ from rich.table import Table
 from configs.presets import PRESETS
 from configs.tree import check_choice
 from scripts.bench.chart import draw_bars
+from scripts.bench.output import add_out, check_out, write
 from scripts.parse import Parser
-from scripts.run_dir import describe_process
 
 SECONDS = 900.0  # for a start
 
@@ -70,8 +70,9 @@ def main(words: list[str]) -> int:
     """Starts every preset twice, the second time with what the first one compiled. Returns the exit code."""
     parser = Parser(prog="onelife bench compile", description="seconds from the command to the first update")
     parser.add_argument("--presets", nargs="+", default=list(PRESETS), metavar="PRESET", help="(default: all)")
-    parser.add_argument("--out", default="bench_compile.json", help="where the figures go (default bench_compile.json)")
+    add_out(parser, "bench_compile")
     given = parser.parse_args(words)
+    check_out(given.out)
     for name in given.presets:
         check_choice("--presets", name, PRESETS)
     console, found = Console(stderr=True), {}
@@ -81,8 +82,7 @@ def main(words: list[str]) -> int:
             first = start(name, Path(folder, "cache"), Path(folder, "first"))
             console.print(f"{name}: second start")
             found[name] = first, start(name, Path(folder, "cache"), Path(folder, "second"))
-        figures = {"process": describe_process(), "starts": {k: [s._asdict() for s in v] for k, v in found.items()}}
-        Path(given.out).write_text(json.dumps(figures, indent=2) + "\n")
+        write(given.out, {"starts": {name: [one._asdict() for one in starts] for name, starts in found.items()}})
     Console().print(_table(found))
     seconds = {
         f"seconds to the first {what}, {which} start": {name: [s[i][j]] for name, s in found.items() if s[i][j]}

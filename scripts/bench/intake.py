@@ -2,11 +2,9 @@
 
 import dataclasses
 import functools
-import json
 import statistics
 import time
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -18,8 +16,8 @@ from configs.experiment import ExperimentConfig
 from configs.presets import preset
 from configs.tree import override
 from scripts.bench.chart import draw_bars
+from scripts.bench.output import add_out, check_out, write
 from scripts.parse import Parser
-from scripts.run_dir import describe_process
 
 SECONDS = 600.0  # for a batch, the making of all actors included
 
@@ -117,8 +115,9 @@ def main(words: list[str]) -> int:
     parser.add_argument("--streams", type=int, default=32, help="environment streams together (default 32)")
     parser.add_argument("--preset", default="atari_impala", help="whose learner (default atari_impala)")
     parser.add_argument("--game", default="pong", help="that the recording is of (default pong)")
-    parser.add_argument("--out", default="bench_intake.json", help="where the figures go (default bench_intake.json)")
+    add_out(parser, "bench_intake")
     given = parser.parse_args(words)
+    check_out(given.out)
     counts = [2**i for i in range(given.simulate_actors.bit_length())] if given.simulate_actors > 0 else []
     if not counts or given.batches < 1:
         parser.error("--simulate-actors and --batches must be 1 or more")
@@ -139,9 +138,8 @@ def main(words: list[str]) -> int:
     for actors in counts:
         console.print(f"{actors} of {counts[-1]} actors")
         found.append(measure(actors, config, given.batches))
-        figures: dict[str, Any] = {"streams": given.streams, "preset": given.preset, "process": describe_process()}
-        figures["intake"] = [one._asdict() for one in found]
-        Path(given.out).write_text(json.dumps(figures, indent=2) + "\n")
+        intake = [one._asdict() for one in found]
+        write(given.out, {"streams": given.streams, "preset": given.preset, "intake": intake})
     Console().print(_table(found))
     received = {f"{one.actors} actors": [one.received] for one in found}
     learned = {f"{one.actors} actors": [one.learned] for one in found}
@@ -161,7 +159,7 @@ def _table(found: list[Intake]) -> Table:
             f"{one.received * megabytes:.0f}",
             f"{one.learned:.2f}",
             f"{one.lag:.1f}",
-            f"{one.acted / (one.actors * one.received):.3f}",  # a core's time for a batch, here and there
+            f"{one.acted / (one.actors * one.received):.3f}",  # on the clock, of one actor alone
             f"{one.actors * one.learned / one.acted:.1f}",
         )
     return table

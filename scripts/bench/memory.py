@@ -1,8 +1,6 @@
 """`onelife bench memory`: what a window takes beyond its tape, by XLA's memory analysis of the learner's programs."""
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -13,8 +11,8 @@ from rich.table import Table
 from configs.tree import check_choice
 from scripts.bench.chart import draw_bars
 from scripts.bench.meta import NEXT, TORSOS, Case, Window
+from scripts.bench.output import add_out, check_out, write
 from scripts.parse import Parser
-from scripts.run_dir import describe_process
 
 
 class Memory(NamedTuple):
@@ -71,8 +69,9 @@ def main(words: list[str]) -> int:
     parser.add_argument("--network", default="impala_shallow", help="torso (default impala_shallow)")
     parser.add_argument("--streams", type=int, default=32, help="environment streams (default 32)")
     parser.add_argument("--windows", type=int, nargs="+", default=[2, 20], metavar="K", help="(default 2 20)")
-    parser.add_argument("--out", default="bench_memory.json", help="where the figures go (default bench_memory.json)")
+    add_out(parser, "bench_memory")
     given = parser.parse_args(words)
+    check_out(given.out)
     check_choice("--network", given.network, TORSOS)
     if given.streams < 1 or min(given.windows) < 1:
         parser.error("--streams and --windows must be 1 or more")
@@ -80,12 +79,11 @@ def main(words: list[str]) -> int:
         window: Case("atari_stac", NEXT | {"window": window}) for window in given.windows
     }
     found = {window: measure(case, given.network, given.streams) for window, case in cases.items()}
-    figures = {"network": given.network, "streams": given.streams, "process": describe_process()}
-    figures["memory"] = {window: memory._asdict() for window, memory in found.items()}
-    Path(given.out).write_text(json.dumps(figures, indent=2) + "\n")
+    sizes = {window: memory._asdict() for window, memory in found.items()}
+    write(given.out, {"network": given.network, "streams": given.streams, "memory": sizes})
     Console().print(_table(found))
-    sizes = {f"K={window}" if window else "plain update": memory for window, memory in found.items()}
-    print(draw_bars(given.out, {"temporaries, GB": {name: [size.temporaries / 1e9] for name, size in sizes.items()}}))
+    bars = {f"K={k}" if k else "plain update": [memory.temporaries / 1e9] for k, memory in found.items()}
+    print(draw_bars(given.out, {"temporaries, GB": bars}))
     return 0
 
 

@@ -1,9 +1,7 @@
 """`onelife bench meta`: what self-tuning costs the learner, per batch of experience, against a plain update."""
 
-import json
 import statistics
 import time
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -22,8 +20,8 @@ from learner.mesh import NoMesh
 from learner.state import LearnerState
 from scripts.bench.chart import draw_bars
 from scripts.bench.flops import count_flops
+from scripts.bench.output import add_out, check_out, write
 from scripts.parse import Parser
-from scripts.run_dir import describe_process
 from scripts.train import make_learner
 
 TORSOS = ("nature", "impala_shallow", "impala_deep")
@@ -114,8 +112,9 @@ def main(words: list[str]) -> int:
     parser.add_argument("--network", default="impala_shallow", help="torso (default impala_shallow)")
     parser.add_argument("--streams", type=int, default=32, help="environment streams (default 32)")
     parser.add_argument("--rounds", type=int, default=0, help="windows timed of every case, in turns (default 0: none)")
-    parser.add_argument("--out", default="bench_meta.json", help="where the figures go (default bench_meta.json)")
+    add_out(parser, "bench_meta")
     given = parser.parse_args(words)
+    check_out(given.out)
     check_choice("--network", given.network, TORSOS)
     if given.streams < 1 or given.rounds < 0:
         parser.error("--streams must be 1 or more, --rounds 0 or more")
@@ -129,8 +128,8 @@ def main(words: list[str]) -> int:
             took = window.seconds()
             if turn >= 0:
                 seconds[name].append(took)
-    figures = {"network": given.network, "streams": given.streams, "process": describe_process()}
-    Path(given.out).write_text(json.dumps(figures | {"flops": flops, "seconds": seconds}, indent=2) + "\n")
+    figures = {"network": given.network, "streams": given.streams, "flops": flops, "seconds": seconds}
+    write(given.out, figures)
     Console().print(_table(flops, seconds))
     ratios = {name: [own / plain for own, plain in zip(seconds[name], seconds[PLAIN], strict=True)] for name in seconds}
     counted = {name: [count / flops[PLAIN]] for name, count in flops.items()}

@@ -44,18 +44,23 @@ def main(streams: int, unroll: int, updates: int, warm_up: int) -> None:
     algorithm = config.build_algo()
     start, first, batch = None, 0, streams * unroll
     while True:
-        learned = _learned(algorithm.train())
+        learned = _learned(algorithm.train(), unroll)
         if start is None and learned >= warm_up * batch:
             start, first = time.perf_counter(), learned
         elif start is not None and learned >= first + updates * batch:
             break
-    print(json.dumps({"rate": (learned - first) / (time.perf_counter() - start), "version": ray.__version__}))
+    seconds = time.perf_counter() - start
     algorithm.stop()
+    print(json.dumps({"rate": (learned - first) / seconds, "version": ray.__version__}))
 
 
-def _learned(result: dict) -> int:
-    """Steps that have been learned from; before the first update nothing is said of them."""
-    return int(result.get("learners", {}).get("default_policy", {}).get("num_module_steps_trained_lifetime", 0))
+def _learned(result: dict, unroll: int) -> float:
+    """Steps that have been learned from; before the first update nothing is said of them.
+
+    Of each fragment of `unroll` steps RLlib counts one more, a masked one that its V-trace appends.
+    """
+    counted = result.get("learners", {}).get("default_policy", {}).get("num_module_steps_trained_lifetime", 0)
+    return float(counted) * unroll / (unroll + 1)
 
 
 if __name__ == "__main__":

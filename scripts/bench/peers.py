@@ -1,10 +1,13 @@
 """`onelife bench peers`: plain IMPALA here, by RLlib and by Sample Factory, in turns, each in its own environment."""
 
+import contextlib
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,10 @@ from rich.console import Console
 from configs.presets import preset
 from configs.tree import ConfigError
 from scripts.bench.chart import draw_bars
-from scripts.bench.rates import training_rate
+from scripts.bench.output import add_out, check_out, write
+from scripts.bench.rates import in_process
 from scripts.bench.ratios import table
 from scripts.parse import Parser
-from scripts.run_dir import describe_process
 
 OURS = "onelife, IMPALA"
 # Name: its script, and what its environment holds.
@@ -41,11 +44,13 @@ def main(words: list[str]) -> int:
     parser.add_argument("--updates", type=int, default=40, help="measured updates (default 40)")
     parser.add_argument("--streams", type=int, default=32, help="environment streams, an even number (default 32)")
     parser.add_argument("--environments", metavar="DIR", default=_cache(), help=f"the peers' (default {_cache()})")
-    parser.add_argument("--out", default="bench_peers.json", help="where the figures go (default bench_peers.json)")
+    add_out(parser, "bench_peers")
     given = parser.parse_args(words)
+    check_out(given.out)
     for name in ("rounds", "updates"):
         if getattr(given, name) < 1:
             parser.error(f"--{name}: {getattr(given, name)} is not allowed; it must be 1 or more")
+    _check_environments(given.environments)
     if given.streams < 2 or given.streams % 2:
         parser.error(f"--streams: {given.streams} is not allowed; it must be an even number, 2 or more")
     console = Console(stderr=True)
@@ -56,14 +61,13 @@ def main(words: list[str]) -> int:
         for name in rates:
             console.print(f"round {turn + 1} of {given.rounds}: {name}")
             if name == OURS:
-                rates[name].append(training_rate(["atari_impala"], given.updates, given.streams))
+                rates[name].append(in_process("IMPALA", given.updates, given.streams))
             else:
                 found = _measure(name, pythons[name], given.streams, given.updates)
                 rates[name].append(found["rate"])
                 versions[name] = found["version"]
-        figures = {"streams": given.streams, "updates": given.updates, "process": describe_process()}
-        figures |= {"cores": len(os.sched_getaffinity(0)), "versions": versions, "rates": rates}
-        Path(given.out).write_text(json.dumps(figures, indent=2) + "\n")
+            # After each one: a system that fails takes no other's figures with it.
+            write(given.out, {"streams": given.streams, "updates": given.updates, "versions": versions, "rates": rates})
     Console().print(table("", "agent steps/s", rates, "ours / theirs", lambda theirs, ours: ours / theirs))
     print(draw_bars(given.out, {"agent steps/s": rates}))
     cores = len(os.sched_getaffinity(0))
@@ -76,6 +80,16 @@ def _cache() -> str:
     return str(Path(home, "onelife", "peers"))
 
 
+def _check_environments(place: str) -> None:
+    """Raises ConfigError, one line, where nothing can be made in `place`."""
+    try:
+        Path(place).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise ConfigError(f"--environments: {place!r} cannot be written ({error.strerror}); name another") from None
+
+
 def _environment(place: Path, name: str, console: Console) -> str:
     """The Python of a peer's environment, which is made from PyPI where there is none."""
     script, needs = PEERS[name]
@@ -85,7 +99,7 @@ def _environment(place: Path, name: str, console: Console) -> str:
         return str(python)
     console.print(f"{name}: making {folder}, some minutes the first time")
     _run(name, [sys.executable, "-m", "venv", "--clear", str(folder)])
-    _run(name, [str(python), "-m", "pip", "install", "--quiet", *needs])
+    _run(name, [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *needs])
     made.write_text("\n".join(needs))
     return str(python)
 
@@ -97,12 +111,23 @@ def _measure(name: str, python: str, streams: int, updates: int) -> dict[str, An
 
 
 def _run(name: str, command: list[str]) -> str:
-    """What it printed; ConfigError, one line, where it fails."""
+    """What it printed; ConfigError, one line, where it fails. Whatever it has started ends with it."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ConfigError(f"bench peers: {name}: {error}") from None
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no reason was given"])[-1]
-        raise ConfigError(f"bench peers: {name}: {' '.join(command[:4])} ... failed: {reason}")
-    return done.stdout
+        said, complaints = process.communicate(timeout=_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise ConfigError(f"bench peers: {name}: {_shortened(command)} took more than {_SECONDS:g} s") from None
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    if process.returncode:
+        reason = (complaints.strip().splitlines() or ["no reason was given"])[-1]
+        raise ConfigError(f"bench peers: {name}: {_shortened(command)} failed: {reason}")
+    return said
+
+
+def _shortened(command: list[str]) -> str:
+    return " ".join([Path(command[0]).name, *command[1:4], "..."])

@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from configs.presets import preset
+from configs.tree import ConfigError
 from scripts.bench.chart import draw_bars
+from scripts.bench.output import add_out, check_out, write
 from scripts.parse import Parser
-from scripts.run_dir import describe_process
 
 _ENV, _INFER, _ACT, _LEARN = "EnvPool alone", "inference alone", "acting only", "learning alone (IMPALA)"
 _IMPALA = ["atari_impala"]
@@ -35,7 +36,7 @@ _RUNS: dict[str, list[str]] = {
     "STAC K=1, Ray, 1 actor": ["atari_stac", *_ALONE],
     "STAC K=1, Ray, 2 actors": ["atari_stac", "--runtime", "ray", "--actors", "2"],
 }
-# What a case can reach at the most: the parts that it does one after the other on the same cores, or another case.
+# What a case is held to: its parts, one after the other on the same cores, or another case.
 LIMITS = {
     _ACT: (_ENV, _INFER),
     "IMPALA": (_ENV, _INFER, _LEARN),
@@ -64,33 +65,29 @@ def main(words: list[str], part: str = "rates") -> int:
     parser.add_argument("--rounds", type=int, default=3, help="how often every case runs (default 3)")
     parser.add_argument("--updates", type=int, default=40, help="measured inner updates of a case (default 40)")
     parser.add_argument("--streams", type=int, default=32, help="environment streams (default 32)")
-    parser.add_argument("--out", default="bench.json", help="where the figures go (default bench.json)")
-    parser.add_argument("--only", nargs="+", metavar="CASE", help=f"some of: {'; '.join(CASES)}")
+    add_out(parser, f"bench_{part}")
+    parser.add_argument("--only", nargs="+", metavar="CASE", help=f"some of: {'; '.join(PARTS[part])}")
     parser.add_argument("--case", help="measure this one here, once, and print agent steps per second")
     given = parser.parse_args(words)
     for name in ("rounds", "updates", "streams"):
         if getattr(given, name) < 1:
             parser.error(f"--{name}: {getattr(given, name)} is not allowed; it must be 1 or more")
-    unknown = [name for name in [*(given.only or []), *([given.case] if given.case else [])] if name not in CASES]
-    if unknown:
-        parser.error(f"--only: {unknown[0]!r} is no case; choose from {'; '.join(CASES)}")
+    for option, names, known in (("only", given.only or [], PARTS[part]), ("case", [given.case or _ENV], CASES)):
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            parser.error(f"--{option}: {unknown[0]!r} is no case; choose from {'; '.join(known)}")
     if given.case:
         print(_measure(given.case, given.updates, given.streams))
         return 0
+    check_out(given.out)
     rates: dict[str, list[float]] = {name: [] for name in given.only or PARTS[part]}
     console = Console(stderr=True)
     for turn in range(given.rounds):
         for name in rates:
             console.print(f"round {turn + 1} of {given.rounds}: {name}")
-            rates[name].append(_in_process(name, given.updates, given.streams))
+            rates[name].append(in_process(name, given.updates, given.streams))
             # After each one: a case that fails takes no other's figures with it.
-            figures = {
-                "streams": given.streams,
-                "updates": given.updates,
-                "process": describe_process(),
-                "rates": rates,
-            }
-            Path(given.out).write_text(json.dumps(figures, indent=2) + "\n")
+            write(given.out, {"streams": given.streams, "updates": given.updates, "rates": rates})
     Console().print(_table(rates))
     print(draw_bars(given.out, {"agent steps/s": rates}))
     return 0
@@ -110,20 +107,23 @@ def _table(rates: dict[str, list[float]]) -> Table:
     return table
 
 
-def _in_process(name: str, updates: int, streams: int) -> float:
-    """One measurement in a fresh process, so that cases do not share caches, threads or a Ray."""
+def in_process(name: str, updates: int, streams: int) -> float:
+    """A case's agent steps per second, in a fresh process, so that cases do not share caches, threads or a Ray.
+
+    Raises ConfigError, one line, where it fails.
+    """
     words = [sys.executable, "-m", "scripts.bench.rates", "--case", name]
     words += ["--updates", str(updates), "--streams", str(streams)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=1800)
     if done.returncode:
-        raise RuntimeError(f"{name} failed: {done.stderr.strip().splitlines()[-1]}")
+        raise ConfigError(f"bench: {name} failed: {done.stderr.strip().splitlines()[-1]}")
     return float(done.stdout.split()[-1])
 
 
 def _measure(name: str, updates: int, streams: int) -> float:
     """Agent steps per second of one case, after its compilation and warm-up."""
     if name in _RUNS:
-        return training_rate(_RUNS[name], updates, streams)
+        return _training_rate(_RUNS[name], updates, streams)
     if name == _LEARN:
         return _learning_rate(updates, streams)
     if name == _INFER:
@@ -131,7 +131,7 @@ def _measure(name: str, updates: int, streams: int) -> float:
     return _acting_rate(updates, streams, infer=name == _ACT)
 
 
-def training_rate(words: list[str], updates: int, streams: int) -> float:
+def _training_rate(words: list[str], updates: int, streams: int) -> float:
     """Agent steps per second of `onelife train WORDS` on Atari, in a process of its own."""
     config = preset(words[0])
     steps = streams * config.unroll
@@ -139,7 +139,9 @@ def training_rate(words: list[str], updates: int, streams: int) -> float:
         frames = 4 * steps * (_WARM_UP + updates)
         words = ["train", *words, "--run-dir", f"{place}/run", "--streams", str(streams), "--frames", str(frames)]
         words += ["--log.updates", str(_LOG), "--log.tensorboard", "false", "--checkpoint.seconds", "100000"]
-        subprocess.run([sys.executable, "-m", "scripts.cli", *words], check=True, capture_output=True)
+        done = subprocess.run([sys.executable, "-m", "scripts.cli", *words], capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(done.stderr.strip().splitlines()[-1])
         lines = [json.loads(line) for line in Path(place, "run", "metrics.jsonl").read_text().splitlines()]
     measured = [line for line in lines if line["inner_updates"] >= _WARM_UP]
     span = {key: measured[-1][key] - measured[0][key] for key in ("agent_steps", "wall_seconds")}

@@ -5,9 +5,11 @@ import json
 import jax
 import jax.numpy as jnp
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
-from scripts.bench import meta, rates
+from scripts.bench import command, intake, meta, rates, ratios
+from scripts.bench.chart import draw_bars, draw_panel
 from scripts.bench.flops import count_flops
 from scripts.cli import main
 
@@ -26,7 +28,11 @@ from scripts.cli import main
         ("bench --simulate-actors 0", "must be 1 or more"),
         ("bench peers --streams 5", "it must be an even number"),
         ("bench peers --rounds 0", "it must be 1 or more"),
-        ("bench peers --environments /proc/peers", "failed"),
+        ("bench peers --environments /proc/peers", "--environments: '/proc/peers' cannot be written"),
+        ("bench env --only IMPALA", "choose from EnvPool alone"),
+        ("bench rates --case IMPLA", "--case: 'IMPLA' is no case"),
+        ("bench meta --out figures.png", "must end in .json"),
+        ("bench memory --out nowhere/figures.json", "cannot be written"),
         ("bench compile --presets smok", "did you mean smoke?"),
         ("bench --simulate-actors 8 --streams 12", "12 does not divide over 8 actors"),
     ],
@@ -100,6 +106,32 @@ def test_a_rate_is_held_to_what_its_parts_can_reach_together():
     assert "0.45" in acting and "0.90" in acting
 
 
+def test_bars_are_medians_between_minimum_and_maximum(tmp_path):
+    axis = Figure().subplots()
+    draw_panel(axis, "steps/s", {"ours": [100.0, 300.0, 200.0], "theirs": [2.0]})
+    assert [bar.get_width() for bar in axis.patches] == [200.0, 2.0]
+    assert [text.get_text() for text in axis.texts] == ["ours: 200", "theirs: 2"]
+    (line,) = axis.lines  # one figure has no spread
+    assert list(line.get_xdata()) == [100.0, 300.0] and axis.get_xscale() == "log"
+    assert draw_bars(tmp_path / "out.json", {"s": {"a": [1.0], "none": []}, "nothing": {"a": []}}).exists()
+
+
+def test_ratios_are_of_the_same_turn():
+    console = Console(width=120, record=True)
+    rates_ = {"ours": [10.0, 20.0], "theirs": [5.0, 40.0]}
+    console.print(ratios.table("system", "steps/s", rates_, "ours / theirs", lambda theirs, ours: ours / theirs))
+    theirs = next(line for line in console.export_text().splitlines() if line.startswith("theirs"))
+    assert theirs.split()[1:] == ["5", "22.5", "40", "0.5", "1.25", "2"]
+
+
+def test_a_batch_on_its_way_is_held_to_the_making_of_it():
+    """Two actors make half a batch each in a second, while five batches a second come in and three are learned from."""
+    console = Console(width=120, record=True)
+    one = intake.Intake(actors=2, batch_bytes=2_000_000, received=5.0, learned=3.0, lag=1.0, acted=1.0)
+    console.print(intake._table([one]))
+    assert console.export_text().splitlines()[-1].split() == ["2", "5.0", "10", "3.00", "1.0", "0.100", "6.0"]
+
+
 @pytest.mark.slow
 def test_the_emulator_alone_is_a_benchmark_of_its_own(tmp_path, capsys):
     out = tmp_path / "figures.json"
@@ -109,10 +141,14 @@ def test_the_emulator_alone_is_a_benchmark_of_its_own(tmp_path, capsys):
     assert "EnvPool alone" in capsys.readouterr().out and out.with_suffix(".png").exists()
 
 
-def test_every_part_holds_what_its_cases_are_held_to():
+def test_every_part_holds_what_its_cases_are_held_to(capsys):
+    assert rates.PARTS.keys() <= command.BENCHMARKS.keys()
+    assert main(["bench", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in command.BENCHMARKS if name != "intake")
     for part, cases in rates.PARTS.items():
         assert set(cases) <= set(rates.CASES)
-        assert all(set(rates.LIMITS.get(case, ())) <= set(cases) for case in cases), part
+        assert set(rates.LIMITS.get(cases[-1], ())) <= set(cases), part
 
 
 @pytest.mark.ray
