@@ -16,7 +16,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 _CONTROLLER = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
 _CACHE = os.path.join(tempfile.gettempdir(), f"onelife-tests-{_CONTROLLER}")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE)
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # Programs compile four times as fast, here and in the processes that tests start. Without its optimisations XLA's
 # newer emitter of fused kernels would cost float64 its last digits (1e-8); the older one keeps them (below 1e-9)
 # in the learner's own programs, though not in one of a whole window (see test_reverse.py).
