@@ -128,7 +128,7 @@ class LPGConfig:
     prediction_entropy: float = 1e-3
     """Outer loss: weight of the predictions' entropy bonus (LPG: 0.001)."""
     rule: str = ""
-    """File of a learned rule, to be used as it is; empty: learn one in this life."""
+    """File of a learned rule (short: --rule), used as it is and of the sizes it has; empty: learn one in this life."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,8 @@ shapes them, too (the paper's critic is apart).
 Left out of the paper's: the L2 penalties on π̂ and ŷ.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -16,7 +18,7 @@ from agents import losses
 from agents.config import AgentSettings
 from agents.networks import make_network
 from agents.networks_meta import rule_network
-from agents.rules import load_rule, rule_shapes
+from agents.rules import load_rule, rule_sizes
 from agents.types import LAST, Agent, Array, EnvironmentSpec, NetworkOutput, Trajectory, real_transitions
 
 SELF_TUNED = ()
@@ -24,14 +26,16 @@ ALSO_TUNED = "the rule"
 
 
 def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
-    """η: the LSTM's parameters; with `lpg.rule` they are those of a file, η is empty, and the rule stays as it is."""
+    """η: the LSTM's parameters; with `lpg.rule` they and their sizes are a file's, η is empty, and the rule stays."""
     inner, outer, config = settings.inner, settings.outer, settings.lpg
+    frozen = load_rule(config.rule) if config.rule else None
+    if frozen:
+        config = dataclasses.replace(config, **rule_sizes(frozen))
     network = make_network(settings.network, spec, {"prediction": config.predictions})
     outer_fixed = losses.outer_hyperparameters(outer)
     clips = {name: getattr(inner, name) for name in ("rho_clip", "reward_clip", "discount_states")}
 
     rule = rule_network(4, config.predictions, config.hidden, config.embedding)
-    frozen = load_rule(config.rule, rule_shapes(config)) if config.rule else None
 
     def apply_rule(meta: dict, output: NetworkOutput, trajectory: Trajectory) -> tuple[Array, Array]:
         """-> π̂ [T, B], ŷ logits [T, B, m]."""

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.config import LPGConfig
-
 Rule = dict[str, dict[str, np.ndarray]]  # haiku's: module, then name
 
 _BETWEEN = "|"  # a module's name has slashes
@@ -19,31 +17,30 @@ def save_rule(path: str | Path, meta_params: Rule) -> None:
         np.savez(file, **arrays)
 
 
-def rule_shapes(config: LPGConfig) -> dict[str, tuple[int, ...]]:
-    """Shapes that tell rules of other sizes apart (names as haiku gives them to `networks_meta.rule_network`)."""
-    return {
-        "target|w": (config.hidden, config.predictions),
-        "policy|w": (config.hidden, 1),
-        "embed/~/linear_0|w": (config.predictions, config.embedding),
-    }
+def rule_sizes(rule: Rule) -> dict[str, int]:
+    """The sizes of a rule, by their names in `LPGConfig` (modules are named as haiku does: `rule_network`).
 
-
-def load_rule(path: str | Path, shapes: dict[str, tuple[int, ...]]) -> Rule:
-    """Reads what `save_rule` wrote. `shapes` says what some of its arrays ("module|name") must be like.
-
-    Raises ValueError, one line, where the file cannot be read or is of a rule of other sizes.
+    Raises ValueError where these arrays are not a rule's.
     """
     try:
+        hidden, predictions = rule["target"]["w"].shape
+        of_embedding, embedding = rule["embed/~/linear_0"]["w"].shape
+        if rule["policy"]["w"].shape == (hidden, 1) and of_embedding == predictions:
+            return {"predictions": predictions, "hidden": hidden, "embedding": embedding}
+    except (KeyError, ValueError):
+        pass
+    raise ValueError("its arrays are not a rule's")
+
+
+def load_rule(path: str | Path) -> Rule:
+    """Reads what `save_rule` wrote. Raises ValueError, one line, where the file holds something else or nothing."""
+    rule: Rule = {}
+    try:
         with np.load(path) as file:
-            arrays = dict(file)
+            for name, array in file.items():
+                module, _, leaf = name.partition(_BETWEEN)
+                rule.setdefault(module, {})[leaf] = array
+        rule_sizes(rule)
     except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{str(path)!r} holds no rule ({' '.join(str(error).split())[:100]})") from None
-    for name, shape in shapes.items():
-        if name not in arrays or arrays[name].shape != shape:
-            found = arrays[name].shape if name in arrays else "none"
-            raise ValueError(f"{str(path)!r} holds another rule: {name} is {found}, and should be {shape}")
-    rule: Rule = {}
-    for name, array in arrays.items():
-        module, _, leaf = name.partition(_BETWEEN)
-        rule.setdefault(module, {})[leaf] = array
     return rule

@@ -8,7 +8,7 @@ from typing import Any
 from actors.environments.make import JAX_GAMES, MAX_STREAMS, normalise_game
 from agents.config import HYPERPARAMETERS
 from agents.make import agent_names
-from agents.rules import load_rule, rule_shapes
+from agents.rules import load_rule
 from configs.ranges import RANGES
 from configs.tree import ConfigError, Setting, check_choice, check_type, is_tuple, leaves
 from learner.config import EVOLUTION
@@ -181,7 +181,7 @@ def _check_agent(config: Any) -> None:
         if config.agent != "lpg":
             raise ConfigError(f"--lpg.rule: {config.lpg.rule!r} has no effect with --agent {config.agent}; use lpg")
         try:
-            load_rule(config.lpg.rule, rule_shapes(config.lpg))
+            load_rule(config.lpg.rule)
         except ValueError as error:
             raise ConfigError(f"--lpg.rule: {error}") from None
 

@@ -17,6 +17,8 @@ from configs.presets import DEFAULT, PRESETS, preset, summary
 from configs.tree import ConfigError, Setting, from_text, is_tuple, item_type, leaves, nearest, override
 from scripts.run_dir import CONFIG, LOCK, read_config
 
+SHORT = {"--rule": "--lpg.rule"}  # what has a short name, and is not a setting of the whole experiment
+
 
 class Parser(argparse.ArgumentParser):
     """argparse whose mistakes are ConfigErrors, so one line."""
@@ -66,6 +68,7 @@ def parse_words(words: list[str], config: ExperimentConfig) -> dict[str, Any]:
     index = 0
     while index < len(words):
         key, has_value, value = words[index].partition("=")
+        key = SHORT.get(key, key)
         setting = settings.get(key.replace("_", "-"))
         if setting is None:
             raise ConfigError(_unknown(key, settings))

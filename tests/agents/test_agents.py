@@ -172,7 +172,7 @@ def test_a_rule_from_a_file_is_the_rule_with_nothing_left_to_tune(trajectory, tm
     learning = make("lpg", lpg=LPGConfig(**sizes))
     meta, params = learning.init_meta(jax.random.key(1)), learning.init(jax.random.key(0))
     save_rule(tmp_path / "rule.npz", meta)
-    frozen = make("lpg", lpg=LPGConfig(**sizes, rule=str(tmp_path / "rule.npz")))
+    frozen = make("lpg", lpg=LPGConfig(rule=str(tmp_path / "rule.npz")))  # its sizes come with it
     assert frozen.init_meta(jax.random.key(1)) == {}
     losses = [inner_loss(x, m, params, trajectory) for x, m in ((learning, meta), (frozen, {}))]
     np.testing.assert_allclose(*losses, rtol=1e-6)

@@ -47,6 +47,7 @@ def refused(capsys, words):
         ("train smoek", "preset: 'smoek' is unknown; choose from atari_impala,"),
         ("train smoek", "did you mean smoke?"),
         ("train --netwrok.lstm 3", "--netwrok.lstm: unknown setting; did you mean --network.lstm?"),
+        ("train catch_lpg --rule nowhere.npz", "--lpg.rule: 'nowhere.npz' holds no rule"),
         ("train --lstm 3", "--lstm: unknown setting; did you mean --network.lstm?"),
         ("train --gamma 3", "did you mean --inner.gamma or --outer.gamma or --meta-init.gamma?"),
         ("train --zzzzzz", "--zzzzzz: unknown setting; see onelife train --help"),
