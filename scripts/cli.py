@@ -5,6 +5,7 @@ from collections.abc import Callable
 from importlib import metadata
 
 from configs.tree import ConfigError, nearest
+from scripts.huge_pages import ask_for_huge_pages
 
 _HELP = """\
 onelife: meta-gradient reinforcement learning, agents that tune their own learning rule in one long life
@@ -76,6 +77,7 @@ def doctor(words: list[str]) -> int:
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     command.__name__: command for command in (train, evaluate, report, presets, study, bench, doctor)
 }
+_LEARNING = ("train", "study", "bench")
 
 
 def version() -> str:
@@ -98,6 +100,8 @@ def main(argv: list[str] | None = None) -> int:
         command = COMMANDS.get(words[0])
         if command is None:
             raise ConfigError(f"{words[0]}: unknown command; choose from {', '.join(COMMANDS)}{_hint(words[0])}")
+        if argv is None and words[0] in _LEARNING:  # not where another program calls
+            ask_for_huge_pages()
         return command(words[1:])
     except ConfigError as error:
         print(f"onelife: {error}", file=sys.stderr)
