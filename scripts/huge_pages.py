@@ -11,9 +11,9 @@ _TUNABLE = "glibc.malloc.hugetlb"
 def ask_for_huge_pages() -> None:
     """Starts this process again, from its own command line, with a malloc that asks for huge pages.
 
-    A learner's temporaries are hundreds of megabytes, allocated anew for each update: in pages of 4 kB their first touch
-    takes about as long as the arithmetic (docs/performance.md). glibc reads its tunables when a process starts and at no
-    other time. Does nothing where they are set already (0 keeps this off), where glibc is older than 2.35 or not there, and
+    A learner's temporaries are hundreds of megabytes, allocated anew for each update; in pages of 4 kB their first
+    touch takes a good part of it (docs/performance.md). glibc reads its tunables when a process starts, and at no other
+    time. Does nothing where they are set already (0 keeps this off), where glibc is older than 2.35 or missing, and
     where the kernel gives huge pages to all or to none. Child processes inherit them.
     """
     tunables = os.environ.get("GLIBC_TUNABLES", "")
