@@ -9,13 +9,18 @@ from pathlib import Path
 MAX_BYTES = 4 * 2**30  # the least recently used programs go first
 
 
+def cache_folder() -> Path:
+    """Where onelife keeps what it can make again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onelife"
+
+
 def use_compile_cache() -> None:
     """Before the first compilation. `JAX_COMPILATION_CACHE_DIR` names another place; empty, it turns this off."""
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
-    place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onelife" / _processor()
+    place = cache_folder() / _processor()
     with contextlib.suppress(OSError):  # a home that cannot be written costs no more than the time to compile
         place.mkdir(parents=True, exist_ok=True)
         jax.config.update("jax_compilation_cache_dir", str(place))

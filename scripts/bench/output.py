@@ -21,9 +21,10 @@ def check_out(out: str) -> None:
     if path.suffix != ".json":
         raise ConfigError(f"--out: {out!r} is not allowed; its name must end in .json")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK) or path.is_dir():
-        raise ConfigError(f"--out: {out!r} cannot be written")
+        raise ConfigError(f"--out: {out!r} cannot be written; its folder must exist and be writable")
 
 
 def write(out: str, figures: dict[str, Any]) -> None:
-    """Writes the figures with a description of this process."""
-    Path(out).write_text(json.dumps({"process": describe_process()} | figures, indent=2) + "\n")
+    """Writes the figures with a description of this process, and with what its malloc was told (see `huge_pages`)."""
+    process = {"process": describe_process(), "tunables": os.environ.get("GLIBC_TUNABLES", "")}
+    Path(out).write_text(json.dumps(process | figures, indent=2) + "\n")

@@ -19,6 +19,7 @@ from scripts.bench.chart import draw_bars
 from scripts.bench.output import add_out, check_out, write
 from scripts.bench.rates import in_process
 from scripts.bench.ratios import table
+from scripts.compile_cache import cache_folder
 from scripts.parse import Parser
 
 OURS = "onelife, IMPALA"
@@ -43,7 +44,8 @@ def main(words: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured (default 3)")
     parser.add_argument("--updates", type=int, default=40, help="measured updates (default 40)")
     parser.add_argument("--streams", type=int, default=32, help="environment streams, an even number (default 32)")
-    parser.add_argument("--environments", metavar="DIR", default=_cache(), help=f"the peers' (default {_cache()})")
+    place = str(cache_folder() / "peers")
+    parser.add_argument("--environments", metavar="DIR", default=place, help=f"the peers' (default {place})")
     add_out(parser, "bench_peers")
     given = parser.parse_args(words)
     check_out(given.out)
@@ -73,11 +75,6 @@ def main(words: list[str]) -> int:
     cores = len(os.sched_getaffinity(0))
     print(f"{statistics.median(rates[OURS]) / cores:.0f} agent steps a second and core here, on {cores} cores")
     return 0
-
-
-def _cache() -> str:
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return str(Path(home, "onelife", "peers"))
 
 
 def _check_environments(place: str) -> None:
