@@ -9,6 +9,7 @@ from scripts.figure import panels
 from scripts.studies import tabular_sweep
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
 from scripts.studies.statistics import is_above
+from scripts.studies.tabular import NOTHING_REUSED, Memory
 from scripts.studies.tabular_sweep import LETTERS, Point, by_task, draw_line, present
 
 SURROGATES = ("plain", "lvc", "loaded_dice", "dice")
@@ -24,6 +25,11 @@ FIXED_SAMPLES = {"smoke": 16, "small": 32, "paper": 32}
 OF_HESSIAN = tuple(letters for letters in LETTERS if letters[1] == "l")
 SINGLE = ("lee", "ele", "eel")  # one estimate from samples, the others exact
 EACH = (*SINGLE, "lll")
+# A few new episodes, and so many of earlier policies that a batch has the second number.
+NEW, ALL = {"smoke": 16, "small": 16, "paper": 16}, {"smoke": 48, "small": 256, "paper": 256}
+SPREADS = {"smoke": (0.5,), "small": (0.25, 0.5, 1.0), "paper": (0.25, 0.5, 1.0, 2.0)}
+OF_REUSE = {"lee": "updates alone", "ele": "Hessian alone"}
+REUSING = {"off_policy": "each step by its own ratio", "off_policy_dice": "by the product of ratios"}
 
 
 def _cells(scale: str, seeds: int) -> list[Cell]:
@@ -41,6 +47,15 @@ def _cells(scale: str, seeds: int) -> list[Cell]:
     points |= {
         f"{steps} steps": Point("maml", "plain", FIXED_SAMPLES[scale], steps, (RATE,), EACH, **size)
         for steps in STEPS[scale]
+    }
+    memories = [(NEW[scale], Memory(ALL[scale] - NEW[scale], spread)) for spread in SPREADS[scale]]
+    memories += [(NEW[scale], NOTHING_REUSED)] + [(ALL[scale], NOTHING_REUSED)] * (scale != "smoke")
+    points |= {
+        f"{new} new, {memory.episodes} reused at {memory.spread:g}, {surrogate}": Point(
+            "maml", surrogate, new, 1, (RATE,), OF_REUSE, **size, memory=memory
+        )
+        for new, memory in memories
+        for surrogate in (tuple(REUSING)[:1] if scale == "smoke" else REUSING)
     }
     points["rates"] = Point("maml", "plain", FIXED_SAMPLES[scale], MANY_STEPS[scale], RATES[scale], EACH, **size)
     return tabular_sweep.cells(points)
@@ -100,7 +115,29 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
                 by_task(own, "correlation", letters="lee", **{column: high}),
             )
         )
-    return verdicts
+    return verdicts + _reuse_verdicts(rows)
+
+
+def _reuse_verdicts(rows: Sequence[Row]) -> list[Verdict]:
+    own = _rows(rows, "reused")
+    new, remembered = own[0]["samples"], present(own, "remembered")[-1]
+    surrogates, spreads = present(own, "surrogate"), present(own, "spread")[1:]
+
+    def found(letters: str, surrogate: str, spread: float) -> np.ndarray:
+        return by_task(own, "correlation", samples=new, letters=letters, surrogate=surrogate, spread=spread)
+
+    return [
+        is_above(
+            f"{what} from {new:.0f} new episodes: {remembered:.0f} more of policies off by {spread:g}, weighed"
+            f" {REUSING[surrogate]}, correlate better than none",
+            found(letters, surrogate, spread),
+            found(letters, surrogate, 0.0),
+            claims=len(OF_REUSE) * len(surrogates) * len(spreads),
+        )
+        for letters, what in OF_REUSE.items()
+        for surrogate in surrogates
+        for spread in spreads
+    ]
 
 
 def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
@@ -123,10 +160,29 @@ def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
                 draw_line(axis, own, column, letters, letters=letters)
             axis.set(xlabel=label, ylabel="correlation")
             axis.legend()
+    reused = _rows(rows, "reused")
+    new, remembered = reused[0]["samples"], present(reused, "remembered")[-1]
+    with panels(out / "reuse.png", 2) as axes:
+        for axis, (letters, what) in zip(axes, OF_REUSE.items(), strict=True):
+            for surrogate in present(reused, "surrogate"):
+                of_surrogate = [row for row in reused if row["surrogate"] == surrogate and row["letters"] == letters]
+                draw_line(axis, [row for row in of_surrogate if row["remembered"]], "spread", REUSING[surrogate])
+                colour = axis.lines[-1].get_color()
+                for samples, style in ((new, ":"), (new + remembered, "--")):
+                    if all_new := [row for row in of_surrogate if not row["remembered"] and row["samples"] == samples]:
+                        mean, label = (
+                            np.mean([row["correlation"] for row in all_new]),
+                            f"{samples:.0f} new, none reused",
+                        )
+                        axis.axhline(mean, color=colour, linestyle=style, label=label)
+            axis.set(xlabel="how far off the reused policies are", ylabel="correlation", title=f"{what} from samples")
+            axis.legend()
     return [
         Figure("samples.png", "Mean over MDPs with its 95 % interval. Letters: inner updates, Hessian, outer gradient;"
                " l from samples, e exact"),
         Figure("steps.png", f"Plain, {by_rate[0]['samples']:.0f} episodes in a batch"),
+        Figure("reuse.png", f"{new:.0f} new episodes and {remembered:.0f} reused ones, of policies whose logits are off"
+               " by so many standard normals, weighed in two ways"),
     ]  # fmt: skip
 
 
@@ -137,8 +193,9 @@ def setting(scale: str) -> str:
         f" is said; K and the learning rates are swept with {FIXED_SAMPLES[scale]} episodes, the rates at"
         f" K = {MANY_STEPS[scale]}."
         " Updates, Hessian and outer gradient each have samples of their own. Values in the losses are the true ones"
-        " with normal noise (a twentieth of their norm in each state), 0 for DiCE. Intervals and paired differences are"
-        " over the MDPs."
+        " with normal noise (a twentieth of their norm in each state), 0 for DiCE. Reuse: beside"
+        f" {NEW[scale]} new episodes {ALL[scale] - NEW[scale]} others, each of a policy of its own, which stand for a"
+        " memory of earlier policies. Intervals and paired differences are over the MDPs."
     )
 
 
@@ -147,7 +204,8 @@ STUDY = Study(
     question=(
         "Which of a meta-gradient's three estimates (inner updates, Hessian, outer gradient) costs how much correlation"
         " with the exact one, by number of samples, surrogate, number of updates and learning rate? The paper: the"
-        " updates' error stays as a compositional bias, which grows with both; LVC mends the Hessian."
+        " updates' error stays as a compositional bias, which grows with both; LVC mends the Hessian, and"
+        " episodes of earlier policies, weighed by importance ratios, the updates."
     ),
     minutes={"smoke": "1 min", "small": "4 min", "paper": "not measured"},
     seeds={},

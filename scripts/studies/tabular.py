@@ -87,6 +87,16 @@ class Exact(NamedTuple):
 EXACT = Exact(True, True, True)
 
 
+class Memory(NamedTuple):
+    """Episodes of other policies that an update takes beside its own: for surrogates with importance ratios."""
+
+    episodes: int = 0
+    spread: float = 0.0  # each is of a policy of its own, whose logits are off by so many standard normals
+
+
+NOTHING_REUSED = Memory()
+
+
 class Estimate(NamedTuple):
     gradient: Array  # [d] of the value behind the last update, in η: to be ascended
     policy: Array  # [S, A] logits after the last update
@@ -104,6 +114,7 @@ class Tabular:
       independent: Jacobians are taken from other samples than updates, as in the theory; else from the same, as by
         every learner.
       expected: where Jacobians are not exact they are the surrogate's in expectation, those of infinitely many samples.
+      memory: episodes that updates and Jacobians reuse; the outer gradient is of new ones alone.
     """
 
     def __init__(
@@ -114,6 +125,7 @@ class Tabular:
         endless: bool = True,
         independent: bool = True,
         expected: bool = False,
+        memory: Memory = NOTHING_REUSED,
     ):
         self._config = config
         self._environment = make_jax_environment(config.game, config.environment)
@@ -122,6 +134,7 @@ class Tabular:
         self._endless = endless
         self._independent = independent
         self._expected = expected
+        self._memory = memory
         self._correction = make_correction(
             config.correction, config.correction_discount, config.meta_gradient, (0,), config.streams
         )
@@ -170,13 +183,14 @@ class Tabular:
         if config.meta_gradient.baseline == "running_mean":
             baseline = self._value(mdp, params["policy"]["w"]) / config.unroll
         for j in range(config.window):
-            data, other = (self._draw(state.params, mdp, jax.random.fold_in(key, 2 * j + i), j) for i in range(2))
+            data, other = (self._gather(state.params, mdp, jax.random.fold_in(key, 2 * j + i), j) for i in range(2))
             count = jnp.asarray(j, jnp.int32)
             new, grads, _ = updated(meta, state, data, count)
             used = other if self._independent else data
             tape.append(TapeEntry(state, grads, None, used, count, true, agent.stream_return(used), baseline, None))
             state = new
-        data = self._draw(state.params, mdp, jax.random.fold_in(key, 2 * config.window), config.window)
+        key = jax.random.fold_in(key, 2 * config.window)
+        data = self._draw(state.params, mdp, key, config.window, config.streams)
         behind = differentiated.agent.unroll(state.params, data)
         value = -differentiated.agent.outer_loss(behind, data, None)[0]
         returns = jnp.where(exact.outer, value, agent.stream_return(data))
@@ -186,15 +200,32 @@ class Tabular:
         gradient = found.gradient["params"]["policy"] if agent.starts_from_meta else found.gradient
         return Estimate(-config.unroll * ravel_pytree(gradient)[0], state.params["policy"]["w"])
 
-    def _draw(self, params: Any, mdp: MDP, key: Array, version: int) -> Trajectory:
+    def _gather(self, params: Any, mdp: MDP, key: Array, version: int) -> Trajectory:
+        """New episodes, and those of the memory behind them."""
+        new, memory = self._draw(params, mdp, key, version, self._config.streams), self._memory
+        if not memory.episodes:
+            return new
+
+        def remembered(key: Array) -> Trajectory:
+            off_key, key = jax.random.split(key)
+            policy = params["policy"]
+            off = memory.spread * jax.random.normal(off_key, policy["w"].shape)
+            return self._draw(params | {"policy": policy | {"w": policy["w"] + off}}, mdp, key, version, streams=1)
+
+        old = jax.vmap(remembered)(jax.random.split(jax.random.fold_in(key, 0), memory.episodes))  # [episodes, ., 1, .]
+        versions = jnp.concatenate([new.params_version, old.params_version[:, 0]])
+        new, old = (episodes._replace(params_version=()) for episodes in (new, old))
+        joined = jax.tree.map(lambda x, y: jnp.concatenate([x, y[:, :, 0].swapaxes(0, 1)], axis=1), new, old)
+        return joined._replace(params_version=versions)
+
+    def _draw(self, params: Any, mdp: MDP, key: Array, version: int, streams: int) -> Trajectory:
         """New episodes from state 0, acted by `params`."""
-        config = self._config
         streams_key, action_key = jax.random.split(key)
-        streams = jax.random.bits(streams_key, (config.streams, 2), jnp.uint32)
-        started = jax.vmap(lambda key: self._environment.start(key, mdp))(streams)
-        start = (*started, self._agent.initial_state(config.streams))
+        keys = jax.random.bits(streams_key, (streams, 2), jnp.uint32)
+        started = jax.vmap(lambda key: self._environment.start(key, mdp))(keys)
+        start = (*started, self._agent.initial_state(streams))
         return unroll_in_graph(
-            self._agent, self._environment, config.unroll, params, jnp.asarray(version), start, action_key
+            self._agent, self._environment, self._config.unroll, params, jnp.asarray(version), start, action_key
         )[0]
 
     def _agent_that_knows(

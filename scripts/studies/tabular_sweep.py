@@ -12,7 +12,7 @@ import numpy as np
 from configs.tree import override
 from scripts.studies.base import Cell, Row
 from scripts.studies.statistics import Interval, draw_interval, interval
-from scripts.studies.tabular import EXACT, Exact, Tabular, tabular
+from scripts.studies.tabular import EXACT, NOTHING_REUSED, Exact, Memory, Tabular, tabular
 
 LETTERS = ("lee", "ele", "eel", "lle", "lel", "ell", "lll")  # inner, Hessian, outer: l learned from samples, e exact
 STREAMS_AT_ONCE = 8_192  # episodes side by side
@@ -25,12 +25,13 @@ class Point(NamedTuple):
 
     agent: str
     surrogate: str
-    samples: int  # episodes in each batch
+    samples: int  # new episodes in each batch
     steps: int  # K
     rates: tuple[float, ...]
     letters: tuple[str, ...]
     tasks: int
     repeats: int
+    memory: Memory = NOTHING_REUSED
 
 
 def cells(points: dict[str, Point]) -> list[Cell]:
@@ -45,8 +46,9 @@ def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
     # The DiCE of Liu et al. has no critic.
     noise = None if point.surrogate == "dice" else 1.0
     tell(f"{cell.name}: compiling", 0.0)
-    estimator = compiled(override(tabular(point.agent), settings), critic_noise=noise)
-    rows, chunk = [], max(1, min(point.repeats, STREAMS_AT_ONCE // point.samples))
+    estimator = compiled(override(tabular(point.agent), settings), critic_noise=noise, memory=point.memory)
+    episodes = point.samples + point.memory.episodes
+    rows, chunk = [], max(1, min(point.repeats, STREAMS_AT_ONCE // episodes))
     for index, rate in enumerate(point.rates):
         exact = estimates(estimator, point.tasks, 1, EXACT, rate, chunk)
         for letters in point.letters:
@@ -56,6 +58,8 @@ def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
                 {
                     "surrogate": point.surrogate,
                     "samples": point.samples,
+                    "remembered": point.memory.episodes,
+                    "spread": point.memory.spread,
                     "steps": point.steps,
                     "rate": rate,
                     "letters": letters,
