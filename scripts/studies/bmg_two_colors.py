@@ -100,7 +100,7 @@ STUDY = Study(
         "Flennerhag et al. 2021 (Section 5.1) claim that BMG adapts to swapping rewards better than the plain"
         " meta-gradient (MG), which is better than a fixed entropy weight."
     ),
-    minutes={"smoke": "1 min", "small": "14 min (projected from 16 for 600,000 steps)", "paper": "not measured"},
+    minutes={"smoke": "1 min", "small": "13 min", "paper": "not measured"},
     seeds={"smoke": 2, "small": 10, "paper": 50},
     cells=_cells,
     run=run_arm,
