@@ -15,7 +15,7 @@ import numpy as np
 
 from agents.config import NetworkConfig
 from agents.frames import stack_frames
-from agents.networks_convolution import convolve
+from agents.networks_convolution import convolve, max_pool
 from agents.types import FIRST, Array, CoreState, EnvironmentSpec, NetworkOutput, Params, Trajectory
 
 TORSOS = get_args(get_type_hints(NetworkConfig)["torso"])
@@ -190,7 +190,7 @@ def _residual_cnn(x: Array, scale: float, dtype: np.dtype) -> Array:
     for section, channels in enumerate(_DEEP_CHANNELS):
         name = f"section_{section}"
         x = _Convolution(channels, 3, 1, "SAME", name)(x, dtype, scale if section == 0 else 1.0)
-        x = hk.max_pool(x, (3, 3, 1), (2, 2, 1), "SAME")
+        x = max_pool(x)
         for block in range(2):
             y = x
             for layer in range(2):

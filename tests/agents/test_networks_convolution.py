@@ -1,9 +1,10 @@
+import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agents.networks_convolution import convolve_by_products
+from agents.networks_convolution import convolve_by_products, max_pool
 
 
 def _library(x, w, stride):
@@ -39,3 +40,36 @@ def test_bytes_are_multiplied_in_the_type_of_the_kernel():
 def test_kernel_that_is_no_multiple_of_the_stride():
     with pytest.raises(ValueError, match="side 5 is no multiple of the stride 2"):
         convolve_by_products(jnp.zeros((1, 9, 9, 1)), jnp.zeros((5, 5, 1, 1)), 2)
+
+
+def _pooled_by_the_library(x):
+    return hk.max_pool(x, (3, 3, 1), (2, 2, 1), "SAME")
+
+
+@pytest.mark.parametrize("side", [7, 8, 21])
+@pytest.mark.parametrize("ties", [False, True])
+def test_pooling_equals_the_librarys_with_its_gradient(side, ties):
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 4, (2, side, side, 3)) if ties else rng.normal(size=(2, side, side, 3))
+    x = jnp.asarray(x, jnp.float32)
+    expected, expected_vjp = jax.vjp(_pooled_by_the_library, x)
+    actual, actual_vjp = jax.vjp(max_pool, x)
+    np.testing.assert_array_equal(actual, expected)
+    cotangent = jnp.asarray(rng.normal(size=expected.shape), jnp.float32)
+    np.testing.assert_allclose(actual_vjp(cotangent)[0], expected_vjp(cotangent)[0], atol=1e-6)
+
+
+def test_poolings_derivatives_are_transposes_of_each_other_where_pixels_are_equal():
+    """Which XLA's are not, on images of even sides, unless it is told to compile quickly (as it is in these tests)."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.integers(0, 4, (2, 20, 20, 3)), jnp.float32)
+    direction = jnp.asarray(rng.normal(size=x.shape), jnp.float32)
+    cotangent = jnp.asarray(rng.normal(size=max_pool(x).shape), jnp.float32)
+    along = jax.jvp(max_pool, (x,), (direction,))[1]
+    back = jax.vjp(max_pool, x)[1](cotangent)[0]
+    np.testing.assert_allclose(jnp.vdot(cotangent, along), jnp.vdot(back, direction), rtol=1e-4)
+
+
+def test_pooling_keeps_what_is_not_a_number():
+    x = jnp.zeros((1, 8, 8, 1)).at[0, 4, 4, 0].set(jnp.nan)
+    assert jnp.isnan(max_pool(x)).sum() == 4
