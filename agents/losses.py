@@ -35,6 +35,11 @@ def clip_reward(reward: Array, limit: float) -> Array:
     return jnp.clip(reward, -limit, limit) if limit else reward
 
 
+def weighted(weight: Array | float, term: Array) -> Array | float:
+    """weight · term; where a weight is fixed at 0, nothing of the term, whatever its value (0 · inf is NaN)."""
+    return 0.0 if isinstance(weight, int | float) and weight == 0 else weight * term
+
+
 def reduction_scale(trajectory: Trajectory, reduction: str) -> float:
     """What a mean over time and streams is multiplied by: T·B for "sum", 1 for "mean"."""
     steps, streams = trajectory.reward.shape
@@ -105,9 +110,10 @@ def actor_critic_loss(
     critic = 0.5 * jnp.square(targets.value - value[:-1]) * mask
     entropy = -jnp.sum(jnp.exp(log_policy) * log_policy, axis=-1) * mask
     loss = (
-        hyperparameters["policy_weight"] * policy
-        + hyperparameters["value_weight"] * critic
-        - hyperparameters["entropy_weight"] * entropy
+        weighted(hyperparameters["policy_weight"], policy)
+        + weighted(hyperparameters["value_weight"], critic)
+        - weighted(hyperparameters["entropy_weight"], entropy)
+        + jnp.zeros_like(policy)  # where none of them has a weight
     )
     logs = {"policy": jnp.mean(policy), "value": jnp.mean(critic), "entropy": jnp.mean(entropy), "rho": jnp.mean(rho)}
     return jnp.mean(loss, axis=0), logs

@@ -56,7 +56,7 @@ def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
         policy = jnp.where(real, -direction * log_prob, 0.0)
         kl = losses.mean_kl(output.heads["prediction"][:-1], target, trajectory)
         critic, logs = losses.outer_critic_loss(output, trajectory, inner, outer)
-        loss = jnp.mean(policy, axis=0) + config.prediction_weight * kl + critic
+        loss = jnp.mean(policy, axis=0) + losses.weighted(config.prediction_weight, kl) + critic
         logs |= {"rule_policy": jnp.mean(policy), "rule_prediction": jnp.mean(kl)}
         if not frozen:  # η in the batch's own terms
             logs |= {"meta/direction": jnp.mean(direction), "meta/direction_std": jnp.std(direction)}
@@ -66,7 +66,7 @@ def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
         loss, logs = losses.actor_critic_loss(outer_fixed, output, trajectory, **clips)
         log_y = jax.nn.log_softmax(output.heads["prediction"][:-1])
         entropy = -jnp.sum(jnp.exp(log_y) * log_y, axis=-1) * real_transitions(trajectory.step_type)
-        loss -= config.prediction_entropy * jnp.mean(entropy, axis=0)
+        loss -= losses.weighted(config.prediction_entropy, jnp.mean(entropy, axis=0))
         if outer.kl_weight:
             loss += outer.kl_weight * losses.kl_to_anchor(output, anchor_logits, trajectory)
         return losses.reduction_scale(trajectory, inner.reduction) * loss, logs | {"entropy_y": jnp.mean(entropy)}

@@ -51,12 +51,12 @@ def atari_impala() -> ExperimentConfig:
         network=NetworkConfig(torso="impala_shallow"),
         inner=InnerLossConfig(
             gamma=0.99,  # (R)
-            trace_lambda=1.0,
-            alpha=1.0,  # plain V-trace
-            policy_weight=1.0,
+            trace_lambda=1.0,  # plain V-trace (S)
+            alpha=1.0,  # plain V-trace (S)
+            policy_weight=1.0,  # the unit of the others (S)
             value_weight=0.5,  # (R)
             entropy_weight=0.01,  # (R)
-            rho_clip=1.0,
+            rho_clip=1.0,  # (R)
             reward_clip=1.0,  # Atari protocol: rewards in [-1, 1] for learning (C)
             reduction="sum",
         ),
@@ -151,12 +151,12 @@ def smoke() -> ExperimentConfig:
     return dataclasses.replace(
         atari_stac(),
         game="catch",
-        frames=500_000,
-        window=4,
-        correction=0.01,
-        network=NetworkConfig(torso="mlp", hidden=(64, 64)),
-        optimizer=InnerOptimizerConfig(name="adam", learning_rate=1e-3, anneal=False, eps=1e-8),
-        log=LogConfig(updates=20),
+        frames=500_000,  # (O) two minutes
+        window=4,  # (O)
+        correction=0.01,  # (O)
+        network=NetworkConfig(torso="mlp", hidden=(64, 64)),  # (O)
+        optimizer=InnerOptimizerConfig(name="adam", learning_rate=1e-3, anneal=False, eps=1e-8),  # (O)
+        log=LogConfig(updates=20),  # (O)
     )
 
 
@@ -169,7 +169,7 @@ def two_colors_stac() -> ExperimentConfig:
         frames=10_000_000,  # 10 to 20M steps (S: Luketina et al. 2022)
         streams=1,  # a single stream (S)
         unroll=16,  # rollouts of 16 (S)
-        window=7,  # K = 7 (C: a public replication)
+        window=7,  # (O) that of two_colors_bmg
         network=NetworkConfig(torso="mlp", hidden=(256, 256)),  # (S)
         inner=InnerLossConfig(reward_clip=0.0, reduction="mean"),  # (O) SGD at 0.1 asks for means
         outer=OuterLossConfig(gamma=0.99),  # γ 0.99 (S)
@@ -187,12 +187,12 @@ def two_colors_bmg() -> ExperimentConfig:
         self_tuned=SelfTunedConfig(
             parameters=("entropy_weight",),  # (S)
             form="history",  # a network of the last 10 mean rewards, with a sigmoid at its end (S)
-            history=10,
+            history=10,  # (S)
             hidden=(32,),  # (C: the maze of Vuorio et al. 2022)
-            entropy_bound=1.0,
+            entropy_bound=1.0,  # that of its sigmoid (S)
         ),
         meta_init=MetaInitConfig(entropy_weight=-2.2),  # (O) starts at 0.1
-        # Actor-critic on the environment's own reward (S); weights (O)
+        # Actor-critic on the environment's own reward, γ 0.99 (S); weights (O)
         inner=InnerLossConfig(gamma=0.99, value_weight=0.5, reward_clip=0.0, reduction="mean"),
         outer=OuterLossConfig(gamma=0.99, value_weight=0.5, entropy_weight=0.0, kl_weight=0.0),
         meta_gradient=MetaGradientConfig(objective="bootstrap"),
@@ -208,11 +208,12 @@ def catch_lpg() -> ExperimentConfig:
         agent="lpg",
         window=5,  # K = 5 (R)
         unroll=20,  # rollouts of 20 (R)
-        correction=0.0,
+        correction=0.0,  # none in the paper (S)
         # Paper: 30 predictions, LSTM 256 (R); (O) smaller, for CPUs
         lpg=LPGConfig(predictions=8, hidden=32, embedding=16),
         inner=InnerLossConfig(reduction="mean"),
-        outer=OuterLossConfig(gamma=0.99, value_weight=0.5, entropy_weight=0.05, kl_weight=0.0),  # entropy 0.05 (C)
+        # Entropy 0.05 (C); the others (O)
+        outer=OuterLossConfig(gamma=0.99, value_weight=0.5, entropy_weight=0.05, kl_weight=0.0),
         meta_gradient=MetaGradientConfig(objective="next"),  # the validation rollout (S)
         meta_optimizer=MetaOptimizerConfig(name="adam", learning_rate=1e-3, eps=1e-8, max_grad_norm=1.0),  # (O)
     )

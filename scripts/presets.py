@@ -25,9 +25,9 @@ def main(args: list[str]) -> int:
     parser.parse_args(args)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("preset", "agent", "game", "self-tuned"):
-        table.add_column(column, no_wrap=True)
+        table.add_column(column, no_wrap=column != "self-tuned")  # the one that gives way
     for column in ("objective", "K", "λ"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for name, make in PRESETS.items():
         config = make()
         window, correction = str(config.window), f"{config.correction:g}"

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from agents.losses import mean_kl
+from agents.losses import mean_kl, weighted
 from agents.types import Array, Params, Trajectory, real_transitions
 from learner.config import BootstrapConfig
 from learner.inner_update import InnerState, InnerUpdate
@@ -50,7 +50,7 @@ def matching_gradient(
         value = jnp.mean(jnp.where(real, 0.5 * jnp.square(goal.value - output.value)[:-1], 0.0))
         pairs = zip(jax.tree.leaves(params), jax.tree.leaves(target), strict=True)
         distance = 0.5 * sum(jnp.sum(jnp.square(a - b)) for a, b in pairs)
-        total = config.match_policy * kl + config.match_value * value + config.match_parameters * distance
-        return total, {"match_policy": kl, "match_value": value, "match_parameters": distance}
+        parts = {"match_policy": kl, "match_value": value, "match_parameters": distance}
+        return sum(weighted(getattr(config, name), part) for name, part in parts.items()), parts
 
     return jax.grad(loss, has_aux=True)(params)

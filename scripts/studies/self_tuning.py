@@ -92,6 +92,10 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
         else:
             claim = f"{game}: started from {start}, self-tuning earns more over the life than staying there"
             verdicts.append(is_above(claim, tuned, fixed, " reward a step"))
+            if (game, "good") in _lived(rows):
+                good = by_seed(rows, _arm(game, "good", False))
+                claim = f"{game}: {start} is a bad start: staying there earns less than staying at good values"
+                verdicts.append(is_above(claim, good, fixed, " reward a step"))
     return verdicts
 
 

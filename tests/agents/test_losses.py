@@ -183,6 +183,37 @@ def test_rewards_are_clipped_inside_the_loss_only():
     np.testing.assert_array_equal(trajectory.reward, before)
 
 
+@pytest.mark.parametrize("name", ["policy_weight", "value_weight", "entropy_weight"])
+def test_a_term_of_weight_zero_leaves_no_trace(name):
+    """Loss and gradients are those of the others, even where the term itself is not a number."""
+    output, trajectory = experience()
+    rest = HYPERPARAMETERS | {name: 0.0}
+    if name == "entropy_weight":  # an action that nobody takes is impossible
+        trajectory = trajectory._replace(action=np.minimum(trajectory.action, 1))
+        output = output._replace(logits=output.logits.copy())
+        output.logits[..., 2] = -np.inf
+    elif name == "value_weight":  # its square overflows; so would advantages, which are left out as well
+        rest["policy_weight"] = 0.0
+        output = output._replace(value=np.full_like(output.value, 1e200))
+    else:
+        trajectory = trajectory._replace(reward=np.full_like(trajectory.reward, 1e308))
+        rest |= {"value_weight": 0.0, "gamma": 0.99, "trace_lambda": 1.0}
+
+    def mean_loss(output):
+        return jnp.mean(losses.actor_critic_loss(rest, output, trajectory, rho_clip=1.0, reward_clip=0.0)[0])
+
+    found, gradient = jax.value_and_grad(mean_loss)(output)
+    if name == "entropy_weight":
+        assert np.isfinite(found)
+        assert np.all(np.isfinite(gradient.logits[..., :2])) and np.any(gradient.logits[..., :2])
+        return
+    log_policy = jax.nn.log_softmax(output.logits[:-1])
+    entropy = -jnp.sum(jnp.exp(log_policy) * log_policy, axis=-1)
+    real = trajectory.step_type[:-1] != LAST
+    np.testing.assert_allclose(found, -rest["entropy_weight"] * jnp.mean(entropy * real), rtol=1e-12)
+    assert not np.any(gradient.value) and np.all(np.isfinite(gradient.logits))
+
+
 def test_kl_is_of_the_new_policy_to_the_anchor():
     _, trajectory = experience()
     trajectory = trajectory._replace(step_type=np.full_like(trajectory.step_type, MID))

@@ -95,6 +95,26 @@ def test_sweep_equals_autodiff_with_the_target_held(window, length, name):
     np.testing.assert_allclose(sum(getattr(config, name) * value for name, value in parts.items()), total, rtol=1e-9)
 
 
+def test_sweep_equals_finite_differences_with_the_target_held():
+    """On losses without stopped gradients: K = 2, L = 2."""
+    agent, optimizer = problems.smooth_agent(), problems.optimizer("sgd", max_grad_norm=0.0)
+    config, update = bootstrap(updates=2), problems.inner_update(agent, optimizer)
+    trajectories = [problems.trajectory(agent, k, k) for k in range(4)]
+    start = agent.init_meta(jax.random.key(1))
+    target = target_of(agent, update, states_of(start, agent, update, trajectories), trajectories)
+    gradient, _ = swept(agent, trajectories, 2, config, optimizer)
+
+    @jax.jit
+    def value(meta):
+        return matching(agent, config, states_of(meta, agent, update, trajectories)[2].params, target, trajectories[-1])
+
+    for name in start:
+        above, below = (value(start | {name: start[name] + sign * 1e-5}) for sign in (1, -1))
+        difference = (above - below) / 2e-5
+        assert abs(difference) > 1e-6
+        np.testing.assert_allclose(gradient[name], difference, rtol=1e-5)
+
+
 def test_differentiating_the_target_would_give_something_else():
     """What the sweep must not return: the gradient that flows through the target as well."""
     agent, optimizer = problems.agent(), problems.optimizer("sgd")

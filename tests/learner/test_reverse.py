@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from agents.config import InnerLossConfig
+from agents.config import BanditConfig, InnerLossConfig
 from learner.config import MetaGradientConfig, MetaOptimizerConfig
 from learner.inner_update import InnerState
 from learner.meta_gradients import base
@@ -122,6 +122,63 @@ def test_sweep_equals_finite_differences(name, objective):
         difference = (above - below) / (2 * eps)
         assert abs(difference) > 1e-5
         np.testing.assert_allclose(swept[leaf], difference, rtol=1e-6)
+
+
+def test_every_leaf_of_a_start_is_that_of_finite_differences():
+    """MAML: η is θ^0; along one random direction for each leaf."""
+    inner, window = problems.smooth_agent(), 3
+    fixed = inner.init_meta(jax.random.key(1))
+    agent = inner._replace(
+        init_meta=lambda key: {"params": inner.init(key)},
+        meta_values=lambda meta: {},
+        inner_loss=lambda meta, output, trajectory: inner.inner_loss(fixed, output, trajectory),
+        starts_from_meta=True,
+    )
+    config = problems.optimizer("adam", differentiate_second_moment=True, max_grad_norm=0.0)
+    trajectories = [problems.trajectory(agent, k, k) for k in range(window + 1)]
+    learner = problems.learner(
+        agent,
+        window,
+        optimizer=config,
+        meta_gradient=MetaGradientConfig(objective="next"),
+        meta_optimizer=MetaOptimizerConfig(name="sgd", learning_rate=1.0),  # its step is the meta-gradient
+    )
+    state = learner.init(jax.random.key(1))
+    start = state.meta.params
+    for trajectory in trajectories:
+        state, _ = learner.step(state, trajectory)
+    swept = jax.tree.map(jnp.subtract, start, state.meta.params)
+    update, none, rng = problems.inner_update(agent, config), Correction(0, 1, False, (0,)), np.random.default_rng(0)
+    value = jax.jit(lambda meta: unrolled_objective(meta, agent, update, trajectories, "next", none))
+    for name, leaf in swept["params"].items():
+        direction, eps = rng.normal(size=leaf.shape), 1e-5
+        above, below = (
+            value({"params": start["params"] | {name: start["params"][name] + sign * eps * direction}})
+            for sign in (1, -1)
+        )
+        difference = (above - below) / (2 * eps)
+        assert abs(difference) > 1e-5
+        np.testing.assert_allclose(jnp.vdot(leaf, direction), difference, rtol=1e-6)
+
+
+def test_the_bandits_two_rates_are_those_of_finite_differences():
+    """No DICE's learner stops no gradient, so that its whole window can be differenced."""
+    agent, window = problems.agent("bandit", bandit=BanditConfig(early=1.0, late=0.5, early_updates=2)), 4
+    config = problems.optimizer("sgd", learning_rate=1.0, anneal=False, max_grad_norm=0.0)
+    trajectories = [
+        problems.trajectory(agent, k, k)._replace(context=jnp.asarray(k + 1, jnp.int32)) for k in range(window + 1)
+    ]
+    learner = problems.learner(agent, window, optimizer=config, meta_gradient=MetaGradientConfig(objective="all"))
+    swept, _ = run_window(learner, agent, trajectories)
+    update, none = problems.inner_update(agent, config), Correction(0, 1, False, (0,))
+    value = jax.jit(lambda meta: unrolled_objective(meta, agent, update, trajectories, "all", none))
+    start, eps = agent.init_meta(jax.random.key(1)), 1e-5
+    assert set(start) == {"early", "late"}
+    for name in start:
+        above, below = (value(start | {name: start[name] + sign * eps}) for sign in (1, -1))
+        difference = (above - below) / (2 * eps)
+        assert abs(difference) > 1e-5
+        np.testing.assert_allclose(swept[name], difference, rtol=1e-6)
 
 
 def test_undivided_sweep_gives_the_same_meta_gradient():
