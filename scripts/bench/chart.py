@@ -34,8 +34,9 @@ def draw_panel(axis: Any, what: str, cases: Mapping[str, Sequence[float]]) -> No
     axis.barh(range(len(cases)), middle, color="#a9c4e6")
     for row, (name, own) in enumerate(cases.items()):
         if len(own) > 1:
-            axis.plot([min(own), max(own)], [row, row], color="#1f4e8c", linewidth=2)
-        label = f"{name}: {middle[row]:.3g}"
+            axis.plot([min(own), max(own)], [row + 0.36] * 2, color="#1f4e8c", linewidth=2)  # below the name
+        value = f"{middle[row]:,.0f}" if middle[row] >= 100 else f"{middle[row]:.3g}"
+        label = f"{name}: {value}"
         axis.annotate(label, (0.01, row), xycoords=("axes fraction", "data"), va="center")
     if max(middle) > _APART * min(middle) > 0:
         axis.set_xscale("log")
