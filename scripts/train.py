@@ -20,7 +20,8 @@ from scripts.progress import Progress
 from scripts.run_dir import RunDirectory, default_path, read_config
 
 STOP_SECONDS = 20.0  # deadline for the actors' end
-KEPT_SHARE = 0.25  # of the free memory that linearisations may take
+# Of the free memory, what linearisations may take; on a CPU less, as the first touch of much memory is slow there.
+KEPT_SHARE, KEPT_SHARE_ON_CPU = 1 / 4, 1 / 16
 
 
 def train(config: ExperimentConfig) -> int:
@@ -268,7 +269,8 @@ def keeps_linearizations(config: ExperimentConfig, spec: Any) -> tuple[bool, str
     batch = trajectory_shapes(agent, spec, config.unroll, config.streams)
     size = kept_bytes(InnerUpdate(agent, make_inner_optimizer(config.optimizer, 1.0)), config.window, batch)
     size, free = size / jax.local_device_count(), free_bytes()
-    keep = own.linearization == "keep" or (own.linearization == "auto" and size < KEPT_SHARE * free)
+    share = KEPT_SHARE_ON_CPU if jax.default_backend() == "cpu" else KEPT_SHARE
+    keep = own.linearization == "keep" or (own.linearization == "auto" and size < share * free)
     what = "keeps" if keep else "rebuilds"
     return keep, f"the sweep {what} linearisations: {size / 1e9:.2f} GB a window, {free / 1e9:.1f} GB are free"
 

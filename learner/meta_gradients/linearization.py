@@ -139,7 +139,12 @@ def kept_bytes(update: InnerUpdate, window: int, trajectory: Trajectory) -> int:
     params, meta = (jax.eval_shape(init, jax.random.key(0)) for init in (agent.init, agent.init_meta))
     state = InnerState(params, jax.eval_shape(update.optimizer.init, params))
     count = jax.ShapeDtypeStruct((), jnp.int32)
-    first = jax.eval_shape(linear.forward, params, trajectory)
+
+    def size(kept: Any) -> int:
+        return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(kept))
+
+    first = size(jax.eval_shape(linear.forward, params, trajectory))
+    if window == 1:
+        return first
     later = jax.eval_shape(lambda *given: linear.later_update(*given, None)[-1], meta, state, trajectory, count)
-    size = [sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(kept)) for kept in (first, later)]
-    return size[0] + (window - 1) * size[1]
+    return first + (window - 1) * size(later)
