@@ -7,11 +7,18 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
+from actors.environments.make import environment_spec
+from agents.networks_meta import rule_network
+from agents.rules import save_rule
+from configs.presets import preset
+from configs.tree import override
 from learner.checkpoint import Checkpointer
 from scripts.cli import main
+from scripts.train import keeps_linearizations
 
 TINY = ["smoke", "--streams", "4", "--unroll", "5", "--window", "3", "--correction", "0.1", "--network.hidden", "8"]
 TINY += ["--log.updates", "4", "--log.tensorboard", "false"]
@@ -165,3 +172,30 @@ def test_checkpoint_of_another_config_is_refused_in_one_line(tmp_path, capsys):
     assert main(["train", "--resume", str(run_dir)]) == 2
     said = capsys.readouterr().err
     assert "another config or version" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("choice, free, kept", [("auto", 1e12, True), ("auto", 1e6, False), ("keep", 1e6, True)])
+def test_linearisations_are_kept_where_they_are_a_small_part_of_the_memory(monkeypatch, choice, free, kept):
+    monkeypatch.setattr("learner.mesh.free_bytes", lambda: free)
+    config = override(preset("smoke"), {"meta_gradient.linearization": choice})
+    spec = environment_spec(config.game, config.environment)
+    keep, said = keeps_linearizations(config, spec)
+    assert keep == kept and ("keeps" if kept else "rebuilds") in said
+    one_update = keeps_linearizations(override(config, {"window": 1, "correction": 0.0}), spec)[1]
+    assert one_update and one_update != said  # it takes less
+
+
+def test_nothing_is_kept_where_nothing_is_swept():
+    config = preset("atari_impala")
+    assert keeps_linearizations(config, environment_spec(config.game, config.environment)) == (False, "")
+
+
+def test_a_learned_rule_trains_a_new_agent_elsewhere(tmp_path):
+    """From a file, on another game than it was made for; η is empty, and the rule stays as it is."""
+    save_rule(tmp_path / "rule.npz", rule_network(4, predictions=3, hidden=4, embedding=2).init(jax.random.key(0)))
+    words = ["--rule", str(tmp_path / "rule.npz"), "--game", "two_colors", "--network.hidden", "8", "--streams", "4"]
+    words += ["--unroll", "5", "--frames", "200", "--log.updates", "2", "--log.tensorboard", "false"]
+    assert main(["train", "catch_lpg", *words, "--run-dir", str(tmp_path / "run")]) == 0
+    last = metrics(tmp_path / "run")[-1]
+    assert last["agent_steps"] >= 200 and np.isfinite(last["loss/rule_policy"])
+    assert all(value is None for name, value in last.items() if name.startswith("meta_grad/"))
