@@ -51,9 +51,9 @@ def atari_impala() -> ExperimentConfig:
         network=NetworkConfig(torso="impala_shallow"),
         inner=InnerLossConfig(
             gamma=0.99,  # (R)
-            trace_lambda=1.0,  # plain V-trace (S)
-            alpha=1.0,  # plain V-trace (S)
-            policy_weight=1.0,  # the unit of the others (S)
+            trace_lambda=1.0,  # plain V-trace (R)
+            alpha=1.0,  # plain V-trace (R)
+            policy_weight=1.0,  # the unit of the others (R)
             value_weight=0.5,  # (R)
             entropy_weight=0.01,  # (R)
             rho_clip=1.0,  # (R)
@@ -208,7 +208,7 @@ def catch_lpg() -> ExperimentConfig:
         agent="lpg",
         window=5,  # K = 5 (R)
         unroll=20,  # rollouts of 20 (R)
-        correction=0.0,  # none in the paper (S)
+        correction=0.0,  # none in the paper (R)
         # Paper: 30 predictions, LSTM 256 (R); (O) smaller, for CPUs
         lpg=LPGConfig(predictions=8, hidden=32, embedding=16),
         inner=InnerLossConfig(reduction="mean"),

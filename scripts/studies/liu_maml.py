@@ -170,10 +170,8 @@ def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
                 colour = axis.lines[-1].get_color()
                 for samples, style in ((new, ":"), (new + remembered, "--")):
                     if all_new := [row for row in of_surrogate if not row["remembered"] and row["samples"] == samples]:
-                        mean, label = (
-                            np.mean([row["correlation"] for row in all_new]),
-                            f"{samples:.0f} new, none reused",
-                        )
+                        mean = np.mean([row["correlation"] for row in all_new])
+                        label = f"{samples:.0f} new, none reused"
                         axis.axhline(mean, color=colour, linestyle=style, label=label)
             axis.set(xlabel="how far off the reused policies are", ylabel="correlation", title=f"{what} from samples")
             axis.legend()
