@@ -10,8 +10,8 @@ from scripts.studies.arms import by_seed, cells, draw_curves, run_arm
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
 from scripts.studies.statistics import is_above
 
-STEPS = {"smoke": 6_400, "small": 500_000, "paper": 10_000_000}
-SWITCH = {"smoke": 1_600, "small": 100_000, "paper": 100_000}
+STEPS = {"smoke": 3_200, "small": 500_000, "paper": 10_000_000}
+SWITCH = {"smoke": 800, "small": 100_000, "paper": 100_000}
 FIXED = {"smoke": (0.05,), "small": (0.1, 0.3), "paper": (0.01, 0.03, 0.1, 0.3)}
 MG = {"smoke": (1,), "small": (7,), "paper": (1, 3, 7)}
 BMG = {"smoke": ((1, 2),), "small": ((1, 8), (7, 9)), "paper": ((1, 8), (3, 8), (7, 9))}

@@ -62,7 +62,8 @@ def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
         lives = Lives(experiment("lpg", scale), shared=True, own_tasks=True, lifetime=LIFETIME)
         state, rows = live(lives, range(LIVES[scale]), META_UPDATES[scale], lambda f: tell(cell.name, f))
         save_rule(out / RULE, jax.tree.map(lambda x: x[0], state.learner.meta.params))
-        save_rule(out / UNTRAINED, jax.tree.map(lambda x: x[0], lives.start([0]).learner.meta.params))
+        born = lives.start(range(LIVES[scale]))
+        save_rule(out / UNTRAINED, jax.tree.map(lambda x: x[0], born.learner.meta.params))
         return _means(rows)
     scale, world, arm, seeds = cell.content
     if arm.endswith("rule"):

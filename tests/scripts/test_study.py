@@ -100,7 +100,7 @@ def test_cells_side_by_side_give_what_they_give_in_turn(tmp_path):
 
 
 def test_a_process_that_dies_is_told_and_leaves_none_behind(tmp_path):
-    cells = side_by_side("tang_variance", "smoke", 0, ["16", "64"], tmp_path, 2, lambda what, part: None)
+    cells = side_by_side("tang_variance", "smoke", 0, ["N = 16", "N = 64"], tmp_path, 2, lambda what, part: None)
 
     def kill() -> None:
         while len(children := multiprocessing.active_children()) < 2:

@@ -34,7 +34,9 @@ def test_the_table_of_games_is_envpools():
 @pytest.mark.slow
 def test_action_sets_of_all_games():
     assert engine_actions(list_games(), full=False) == MINIMAL_ACTIONS
-    assert engine_actions(list_games(), full=True) == FULL_ACTIONS
+    exceptions = [game for game, count in FULL_ACTIONS.items() if count != 18]
+    games = exceptions + list_games()[::8]
+    assert engine_actions(games, full=True) == {game: FULL_ACTIONS[game] for game in games}
 
 
 def test_a_game_over_is_a_termination():
