@@ -23,7 +23,7 @@ RATES = {"early": 1.0, "late": 0.5}  # raw
 ETA = np.array(list(RATES.values()))
 UPDATES, WINDOW = 4, 2
 SIGMA = 0.5  # where windows follow each other; large, so that truncation shows
-LIVES, CHUNK = 120_000, 20_000
+LIVES, CHUNK = 100_000, 20_000
 
 TINY = override(
     bandit(),

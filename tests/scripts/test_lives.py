@@ -100,10 +100,9 @@ def test_lives_end_and_begin_anew_with_the_same_eta_and_another_task():
     assert all(np.array_equal(leaf[0], leaf[1]) for leaf in jax.tree.leaves(state.learner.meta.params))
 
 
-@pytest.mark.parametrize("game", ["grid", "catch"])
-def test_mamls_lives_are_windows_from_eta(game):
+def test_mamls_lives_are_windows_from_eta():
     """Every life, on a task of its own, begins at the η that all share, which moves once a window."""
-    settings = {"game": game, "agent": "maml", "lag": "0", "window": 1, "meta_gradient.objective": "next"}
+    settings = {"game": "catch", "agent": "maml", "lag": "0", "window": 1, "meta_gradient.objective": "next"}
     lives = Lives(override(preset("smoke"), SMALL | settings), shared=True, own_tasks=True)
     state, eta = lives.start([0, 1]), []
     for _ in range(2):
