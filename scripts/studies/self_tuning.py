@@ -24,7 +24,7 @@ def raw(value: float, bound: float = 1.0) -> float:
 # The starting values: STAC's own, then one of them wrong.
 STARTS = {
     "good": {"gamma": 0.99, "entropy_weight": 0.01},
-    "low gamma": {"gamma": 0.5, "entropy_weight": 0.01},
+    "low gamma": {"gamma": 0.1, "entropy_weight": 0.01},
     "high entropy": {"gamma": 0.99, "entropy_weight": 0.3},
 }
 STEPS = {"smoke": 4_000, "small": 400_000, "paper": 4_000_000}
