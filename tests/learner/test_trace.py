@@ -20,7 +20,7 @@ def meta_gradients(agent, updates, window, weight=0.0, **meta_gradient):
         0.9,
         optimizer=problems.optimizer("adam"),
         meta_optimizer=MetaOptimizerConfig(name="sgd", learning_rate=0.0),
-        meta_gradient=MetaGradientConfig(**meta_gradient),
+        meta_gradient=MetaGradientConfig(diagnostics=0, **meta_gradient),
     )
     state, out = learner.init(jax.random.key(1)), []
     for k in range(updates + 1):

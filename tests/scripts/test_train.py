@@ -21,7 +21,7 @@ from scripts.cli import main
 from scripts.train import keeps_linearizations
 
 TINY = ["smoke", "--streams", "4", "--unroll", "5", "--window", "3", "--correction", "0.1", "--network.hidden", "8"]
-TINY += ["--log.updates", "4", "--log.tensorboard", "false"]
+TINY += ["--log.updates", "4", "--log.tensorboard", "false", "--meta-gradient.diagnostics", "0"]
 UPDATE = 4 * 5  # agent steps of one update, at most: reset transitions are not counted
 CLOCKS = {"wall_seconds", "steps_per_second"}
 
