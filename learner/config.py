@@ -104,5 +104,7 @@ class LogConfig:
     """Inner updates between two lines of metrics.jsonl."""
     tensorboard: bool = True
     """Write TensorBoard events beside metrics.jsonl."""
+    report: bool = True
+    """Draw report.html and curve.png when training ends; `onelife report RUN_DIR` draws them at any time."""
     max_nonfinite: int = 20
     """Consecutive skipped non-finite updates after which training stops, with its last good state saved."""

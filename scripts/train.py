@@ -166,9 +166,7 @@ class _Session:
         return self._farewell(outcome if failure is None else None, failure)
 
     def _farewell(self, outcome: Any, failure: Exception | None) -> int:
-        """The last words, on stderr, and the report."""
-        from scripts.report import write_report
-
+        """The last words, on stderr, and the report if it is wanted."""
         where = self._config.run_dir
         again = f"continue with: onelife train --resume {where}"
         if failure is not None:
@@ -181,6 +179,11 @@ class _Session:
             else f"onelife: saved at update {updates}; {again}",
             file=sys.stderr,
         )
+        if not self._config.log.report:
+            print(f"onelife: see {where}; draw it with: onelife report {where}", file=sys.stderr)
+            return 0
+        from scripts.report import write_report
+
         try:
             print(f"onelife: see {write_report(where)}", file=sys.stderr)
         except (ConfigError, OSError) as error:

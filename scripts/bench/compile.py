@@ -35,7 +35,7 @@ def start(name: str, cache: Path, place: Path) -> Start:
     environment = {key: value for key, value in os.environ.items() if key != "JAX_COMPILATION_CACHE_DIR"}
     begun = time.perf_counter()
     process = subprocess.Popen(
-        [*words, "--log.tensorboard", "false"],
+        [*words, "--log.tensorboard", "false", "--log.report", "false"],
         env=environment | {"XDG_CACHE_HOME": str(cache)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

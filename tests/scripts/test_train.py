@@ -21,7 +21,8 @@ from scripts.cli import main
 from scripts.train import keeps_linearizations
 
 TINY = ["smoke", "--streams", "4", "--unroll", "5", "--window", "3", "--correction", "0.1", "--network.hidden", "8"]
-TINY += ["--log.updates", "4", "--log.tensorboard", "false", "--meta-gradient.diagnostics", "0"]
+TINY += ["--log.updates", "4", "--log.tensorboard", "false", "--log.report", "false"]
+TINY += ["--meta-gradient.diagnostics", "0"]
 UPDATE = 4 * 5  # agent steps of one update, at most: reset transitions are not counted
 CLOCKS = {"wall_seconds", "steps_per_second"}
 
@@ -148,7 +149,8 @@ def test_a_short_life_on_real_atari(tmp_path):
 def test_a_run_that_cannot_go_on_says_why_in_one_line(tmp_path, capsys):
     run_dir = tmp_path / "run"
     run(run_dir, "--frames", str(8 * UPDATE))
-    capsys.readouterr()
+    assert f"draw it with: onelife report {run_dir}" in capsys.readouterr().err
+    assert not (run_dir / "report.html").exists()
     for checkpoint in (run_dir / "checkpoints").iterdir():
         for file in checkpoint.rglob("*"):
             if file.is_file():
@@ -190,7 +192,18 @@ def test_a_learned_rule_trains_a_new_agent_elsewhere(tmp_path):
     """From a file, on another game than it was made for; η is empty, and the rule stays as it is."""
     save_rule(tmp_path / "rule.npz", rule_network(4, predictions=3, hidden=4, embedding=2).init(jax.random.key(0)))
     words = ["--rule", str(tmp_path / "rule.npz"), "--game", "two_colors", "--network.hidden", "8", "--streams", "4"]
-    words += ["--unroll", "5", "--frames", "200", "--log.updates", "2", "--log.tensorboard", "false"]
+    words += [
+        "--unroll",
+        "5",
+        "--frames",
+        "200",
+        "--log.updates",
+        "2",
+        "--log.tensorboard",
+        "false",
+        "--log.report",
+        "false",
+    ]
     assert main(["train", "catch_lpg", *words, "--run-dir", str(tmp_path / "run")]) == 0
     last = metrics(tmp_path / "run")[-1]
     assert last["agent_steps"] >= 200 and np.isfinite(last["loss/rule_policy"])
