@@ -138,16 +138,8 @@ def _training_rate(words: list[str], updates: int, streams: int) -> float:
     with tempfile.TemporaryDirectory() as place:
         frames = 4 * steps * (_WARM_UP + updates)
         words = ["train", *words, "--run-dir", f"{place}/run", "--streams", str(streams), "--frames", str(frames)]
-        words += [
-            "--log.updates",
-            str(_LOG),
-            "--log.tensorboard",
-            "false",
-            "--log.report",
-            "false",
-            "--checkpoint.seconds",
-            "100000",
-        ]
+        quiet = "--log.tensorboard false --log.report false --checkpoint.seconds 100000"
+        words += ["--log.updates", str(_LOG), *quiet.split()]
         done = subprocess.run([sys.executable, "-m", "scripts.cli", *words], capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(done.stderr.strip().splitlines()[-1])

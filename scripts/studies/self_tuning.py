@@ -23,7 +23,7 @@ def raw(value: float, bound: float = 1.0) -> float:
 
 
 class World(NamedTuple):
-    gamma: float  # a good one: also that of the outer loss, which can find no better γ than its own
+    gamma: float  # a good one, and that of the outer loss
     learning_rate: float
 
 
@@ -31,7 +31,7 @@ WORLDS = {"catch": World(0.99, 1e-3), "two_colors": World(0.9, 3e-3)}  # 0.99 se
 LOW_GAMMA, ENTROPY, HIGH_ENTROPY = 0.1, 0.01, 0.3
 STARTS = ("good", "low gamma", "high entropy")  # good values, then one of them wrong
 STEPS = {"smoke": 4_000, "small": 400_000, "paper": 4_000_000}
-META_RATE = 0.03  # of η's Adam: a life at `small` has 312 steps of η, and a start may be four raw units away
+META_RATE = 0.03  # of η's Adam: a life at `small` has 312 steps of η, and a start may be seven raw units away
 MARGIN = 0.005  # reward a step: 5 % of what perfect play earns on Catch (1 every 10 steps)
 
 

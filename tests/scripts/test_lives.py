@@ -37,8 +37,14 @@ def outside(config, seed, updates):
     "settings",
     [
         {"game": "catch", "lag": "0"},
-        {"game": "two_colors", "lag": "1", "window": 3, "correction": 0.5, "meta_gradient.objective": "all"}
-        | {"meta_gradient.diagnostics": 0},
+        {
+            "game": "two_colors",
+            "lag": "1",
+            "window": 3,
+            "correction": 0.5,
+            "meta_gradient.objective": "all",
+            "meta_gradient.diagnostics": 0,
+        },
     ],
     ids=lambda settings: settings["game"] + settings["lag"] + settings.get("meta_gradient.objective", ""),
 )
