@@ -22,6 +22,7 @@ from agents.config import (
 )
 from agents.make import make_agent
 from agents.types import EnvironmentSpec, Trajectory
+from tests.differences import assert_equals_differences
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -104,21 +105,6 @@ def shaken(tree):
     """Away from zero weights, whose gradients may be zero for a moment."""
     rng = np.random.default_rng(1)
     return jax.tree.map(lambda x: jnp.asarray(x + 0.3 * rng.normal(size=x.shape), float), tree)
-
-
-def assert_equals_differences(function, x, gradient, eps=1e-5):
-    """In one random direction for each leaf, all of them at once being able to hide one of them."""
-    rng = np.random.default_rng(2)
-    leaves, structure = jax.tree.flatten(x)
-    for index, of_leaf in enumerate(jax.tree.leaves(gradient)):
-        direction = rng.normal(size=leaves[index].shape)
-        ends = []
-        for sign in (1, -1):
-            moved = [leaf + sign * eps * direction if i == index else leaf for i, leaf in enumerate(leaves)]
-            ends.append(function(jax.tree.unflatten(structure, moved)))
-        difference = (ends[0] - ends[1]) / (2 * eps)
-        assert abs(difference) > 1e-7, f"leaf {index} moves nothing"
-        np.testing.assert_allclose(jnp.vdot(of_leaf, direction), difference, rtol=1e-5, atol=1e-9)
 
 
 FORMS = {"stac by history", "some by state", "stacx by state", "lirpg and gamma"}  # what is in η is theirs alone

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agents.config import OuterLossConfig
-from learner.config import BootstrapConfig, MetaGradientConfig
+from agents.config import InnerLossConfig, OuterLossConfig, SelfTunedConfig
+from learner.config import BootstrapConfig, MetaGradientConfig, MetaOptimizerConfig
 from learner.inner_update import InnerState
 from learner.meta_gradients import base
+from tests.differences import assert_equals_differences
 from tests.learner import problems
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -108,11 +109,49 @@ def test_sweep_equals_finite_differences_with_the_target_held():
     def value(meta):
         return matching(agent, config, states_of(meta, agent, update, trajectories)[2].params, target, trajectories[-1])
 
-    for name in start:
-        above, below = (value(start | {name: start[name] + sign * 1e-5}) for sign in (1, -1))
-        difference = (above - below) / 2e-5
-        assert abs(difference) > 1e-6
-        np.testing.assert_allclose(gradient[name], difference, rtol=1e-5)
+    assert_equals_differences(value, start, {name: gradient[name] for name in start})
+
+
+AGENTS = {
+    "stacx": ("stacx", {"inner": InnerLossConfig(auxiliary_heads=2)}),
+    "stac by history": ("stac", {"self_tuned": SelfTunedConfig(form="history", hidden=(3,), history=4)}),
+}
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_every_leaf_of_an_agent_is_that_of_differences_with_the_target_held(name):
+    """K = 1, where what an agent's inner loss holds constant is constant: L = 2, along one direction for each leaf."""
+    kind, groups = AGENTS[name]
+    agent, optimizer = problems.agent(kind, **groups), problems.optimizer("sgd", max_grad_norm=0.0)
+    config, update = bootstrap(updates=2), problems.inner_update(agent, optimizer)
+    rng = np.random.default_rng(0)
+    trajectories, context = [], agent.init_context()
+    for k in range(3):
+        context = agent.next_context(context, problems.trajectory(agent, k, k))
+        trajectories.append(problems.trajectory(agent, k, k)._replace(context=context))
+    learner = problems.learner(
+        agent,
+        1,
+        optimizer=optimizer,
+        meta_gradient=MetaGradientConfig(objective="bootstrap"),
+        meta_optimizer=MetaOptimizerConfig(name="sgd", learning_rate=1.0),  # its step is the meta-gradient
+        bootstrap=config,
+    )
+    state = learner.init(jax.random.key(1))
+    away = jax.tree.map(lambda x: x + 0.3 * rng.normal(size=x.shape), state.meta.params)  # from weights that are zero
+    state = learner.init(jax.random.key(1), state.meta._replace(params=away))
+    for trajectory in trajectories:
+        state, _ = learner.step(state, trajectory)
+    start, swept = away, jax.tree.map(jnp.subtract, away, state.meta.params)
+    target = target_of(agent, update, states_of(start, agent, update, trajectories), trajectories)
+
+    @jax.jit
+    def value(meta):
+        params = states_of(meta, agent, update, trajectories)[1].params
+        return matching(agent, config, params, target, trajectories[-1])
+
+    assert len(jax.tree.leaves(start)) == {"stacx": 18, "stac by history": 4}[name]
+    assert_equals_differences(value, start, swept)
 
 
 def test_differentiating_the_target_would_give_something_else():
