@@ -127,6 +127,10 @@ class LPGConfig:
     """Weight α_y of the predictions' KL (LPG: 0.5)."""
     prediction_entropy: float = 1e-3
     """Outer loss: weight of the predictions' entropy bonus (LPG: 0.001)."""
+    direction_penalty: float = 1e-3
+    """Charged to the rule: weight of the squared direction π̂ (LPG: 0.001)."""
+    target_penalty: float = 1e-3
+    """Charged to the rule: weight of the squared target probabilities ŷ (LPG: 0.001)."""
     rule: str = ""
     """File of a learned rule (short: --rule), used as it is and of the sizes it has; empty: learn one in this life."""
 

@@ -6,7 +6,7 @@ both should go: the inner loss is -π̂ log π(a|s) + α_y KL(y(s) || ŷ), π̂ 
 stopped. A critic of the outer discount learns beside, for the outer loss's advantages; where the torso has layers it
 shapes them, too (the paper's critic is apart).
 
-Left out of the paper's: the L2 penalties on π̂ and ŷ.
+The L2 penalties on π̂ and ŷ are those of the batch that the window ends with (the paper's are of all its batches).
 """
 
 import dataclasses
@@ -71,6 +71,13 @@ def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
             loss += outer.kl_weight * losses.kl_to_anchor(output, anchor_logits, trajectory)
         return losses.reduction_scale(trajectory, inner.reduction) * loss, logs | {"entropy_y": jnp.mean(entropy)}
 
+    def meta_penalty(meta, output, trajectory):
+        direction, target = apply_rule(meta, output, trajectory)
+        squares = losses.weighted(config.direction_penalty, jnp.square(direction))
+        squares += losses.weighted(config.target_penalty, jnp.sum(jnp.square(jax.nn.softmax(target)), axis=-1))
+        loss = jnp.mean(jnp.where(real_transitions(trajectory.step_type), squares, 0.0), axis=0)
+        return losses.reduction_scale(trajectory, inner.reduction) * loss
+
     return Agent(
         init=network.init,
         initial_state=network.initial_state,
@@ -81,5 +88,6 @@ def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
         inner_loss=inner_loss,
         outer_loss=outer_loss,
         uses_anchor=bool(outer.kl_weight),
+        meta_penalty=None if frozen or not (config.direction_penalty or config.target_penalty) else meta_penalty,
         stream_return=lambda trajectory: losses.stream_return(trajectory, inner, outer),
     )

@@ -105,6 +105,8 @@ class Agent(NamedTuple):
     outer_loss: Callable[..., tuple[Array, dict[str, Array]]]  # (output, trajectory, anchor_logits) -> [B], logs
     uses_anchor: bool  # whether outer_loss reads anchor_logits [T+1, B, A], the policy at the window's start
     stream_return: Callable[..., Array]  # (trajectory) -> [B] what outer_loss stands for, with the opposite sign
+    # (meta_params, output, trajectory) -> [B]: η's own charge beside the outer loss; θ is constant to it.
+    meta_penalty: Callable[..., Array] | None = None
     starts_from_meta: bool = False  # whether θ⁰ is meta_params["params"], and each window a life that starts there
     init_context: Callable[[], Any] = tuple  # () -> the context of a life that has seen no batch
     next_context: Callable[..., Any] = lambda context, trajectory: context  # (context, trajectory) -> with this batch

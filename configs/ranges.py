@@ -66,6 +66,8 @@ RANGES: dict[str, Range] = {
     "lpg.embedding": COUNT,
     "lpg.prediction_weight": NOT_NEGATIVE,
     "lpg.prediction_entropy": NOT_NEGATIVE,
+    "lpg.direction_penalty": NOT_NEGATIVE,
+    "lpg.target_penalty": NOT_NEGATIVE,
     "optimizer.learning_rate": POSITIVE,
     "optimizer.max_grad_norm": NOT_NEGATIVE,
     "optimizer.decay": DECAY,

@@ -1,6 +1,7 @@
 """The learner: one batch in, one inner update out; at each window's end one step of η."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from learner.checkpoint import rebuild
 from learner.config import EVOLUTION, BootstrapConfig, InnerOptimizerConfig, MetaGradientConfig, MetaOptimizerConfig
 from learner.inner_update import InnerState, InnerUpdate, nonfinite_leaves, select
 from learner.mesh import Mesh, NoMesh
-from learner.meta_gradients.base import Estimate
+from learner.meta_gradients.base import Estimate, penalised
 from learner.meta_gradients.linearization import Forward
 from learner.meta_gradients.reverse import Place, ReverseMetaGradient, last_entry
 from learner.meta_gradients.trace import TraceMetaGradient
@@ -75,6 +76,7 @@ class Learner:
         self._arrive = jax.jit(self._arrive)
         self._inner_step = jax.jit(self._inner_step, static_argnames="place")
         self._meta_step = jax.jit(self._meta_step)
+        self._penalised = jax.jit(partial(penalised, agent))
         self.leaf_names = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(self._shapes())]
 
     def _shapes(self) -> Any:
@@ -266,6 +268,9 @@ class Learner:
             logs = {}
         else:
             return state, {}, None
+        if self.agent.meta_penalty:
+            given = (state.meta.params, state.inner.params, last.trajectory)
+            estimate, logs["penalty"] = self._penalised(estimate, *given)
         meta, skipped = self._meta_step(state.meta, estimate.gradient, state.skipped)
         metrics = {f"meta_grad/{name}": value for name, value in estimate.diagnostics.items()}
         metrics |= {f"outer_loss/{name}": value for name, value in logs.items()}

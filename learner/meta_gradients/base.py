@@ -17,6 +17,18 @@ class Estimate(NamedTuple):
     diagnostics: dict[str, Array]
 
 
+def penalised(
+    agent: Agent, estimate: Estimate, meta_params: MetaParams, params: Params, trajectory: Trajectory
+) -> tuple[Estimate, Array]:
+    """An estimate with the gradient of what η itself is charged for at `params`, and that charge."""
+    output = agent.unroll(params, trajectory)
+    charge, gradient = jax.value_and_grad(lambda meta: jnp.mean(agent.meta_penalty(meta, output, trajectory)))(
+        meta_params
+    )
+    gradient = jax.tree.map(jnp.add, estimate.gradient, gradient)
+    return Estimate(gradient, estimate.diagnostics | {"norm": optax.tree.norm(gradient)}), charge
+
+
 def anchor_logits(agent: Agent, anchor_params: Params, trajectory: Trajectory) -> Array | None:
     """[T+1, B, A] of the policy at the window's start, None where the agent's outer loss has no use for it."""
     return agent.unroll(anchor_params, trajectory).logits if agent.uses_anchor else None

@@ -3,8 +3,10 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from agents.config import InnerLossConfig, NetworkConfig, OuterLossConfig
 from agents.rules import save_rule
@@ -13,18 +15,36 @@ from configs.presets import preset
 from configs.tree import override
 from learner.config import InnerOptimizerConfig, MetaOptimizerConfig
 from scripts.lives import Lives
-from scripts.studies.arms import by_seed, draw_curves, live
+from scripts.studies.arms import draw_curves, live
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
 from scripts.studies.statistics import is_above
 
-RULE, UNTRAINED = "rule.npz", "rule_at_birth.npz"
-LIVES = {"smoke": 4, "small": 64, "paper": 512}
-META_UPDATES = {"smoke": 4, "small": 1_200, "paper": 20_000}
+RULES = {"smoke": 1, "small": 4, "paper": 8}
+LIVES = {"smoke": 4, "small": 32, "paper": 512}
+META_UPDATES = {"smoke": 4, "small": 800, "paper": 20_000}
 LIFETIME = 40  # windows
-UPDATES = {"smoke": 20, "small": 400, "paper": 400}  # of the lives that test the rule
+UPDATES = {"smoke": 20, "small": 400, "paper": 400}  # of the lives that test the rules
 WORLDS = {"grid 5": {"environment.grid_size": 5}, "grid 7": {"environment.grid_size": 7}, "catch": {"game": "catch"}}
-RATES = (3.0, 10.0, 30.0)  # of A2C; the best of them counts
+RATES = (1.0, 3.0, 10.0)  # of A2C; the best of them counts
 UNSEEN = 1_000_000  # seeds of tests start here: tasks that training has not seen
+TRAINING, UNTRAINED, LEARNED = "training", "untrained rule", "learned rule"
+
+
+class Rule(NamedTuple):
+    """One rule: trained on lives of its own, then tested on tasks of its own."""
+
+    scale: str
+    index: int
+    tasks: tuple[int, ...]
+
+
+class Fixed(NamedTuple):
+    """A2C at one rate, on the tasks of all rules."""
+
+    scale: str
+    world: str
+    rate: float
+    tasks: tuple[int, ...]
 
 
 def experiment(agent: str, scale: str, rate: float = 10.0, **settings) -> ExperimentConfig:
@@ -47,32 +67,55 @@ def experiment(agent: str, scale: str, rate: float = 10.0, **settings) -> Experi
 
 
 def _cells(scale: str, seeds: int) -> list[Cell]:
-    cells, few = [Cell("training", scale)], scale == "smoke"
-    for world in list(WORLDS)[: 1 if few else None]:
-        arms = ["untrained rule", "learned rule", *(f"A2C, rate {rate:g}" for rate in RATES[: 1 if few else None])]
-        cells += [Cell(f"{world}: {arm}", (scale, world, arm, seeds)) for arm in arms]
-    return cells
+    tasks, rules = tuple(range(seeds)), RULES[scale]
+    found = [Cell(f"rule {index + 1}", Rule(scale, index, tasks[index::rules])) for index in range(rules)]
+    return found + [
+        Cell(_a2c(world, rate), Fixed(scale, world, rate, tasks))
+        for world in _worlds(scale)
+        for rate in RATES[: 1 if scale == "smoke" else None]
+    ]
+
+
+def _worlds(scale: str) -> list[str]:
+    return list(WORLDS)[: 1 if scale == "smoke" else None]
+
+
+def _a2c(world: str, rate: float) -> str:
+    return f"{world}: A2C, rate {rate:g}"
 
 
 def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
-    """Trains the rule and keeps it in `out`, or lets one arm live on unseen tasks."""
+    """Rows with an "arm": a rule's training and, in each world, its lives at birth and learned; or A2C's lives.
+
+    The rule is kept in `out`.
+    """
     tell(f"{cell.name}: compiling", 0.0)
-    if cell.name == "training":
-        scale = cell.content
-        lives = Lives(experiment("lpg", scale), shared=True, own_tasks=True, lifetime=LIFETIME)
-        state, rows = live(lives, range(LIVES[scale]), META_UPDATES[scale], lambda f: tell(cell.name, f))
-        save_rule(out / RULE, jax.tree.map(lambda x: x[0], state.learner.meta.params))
-        born = lives.start(range(LIVES[scale]))
-        save_rule(out / UNTRAINED, jax.tree.map(lambda x: x[0], born.learner.meta.params))
-        return _means(rows)
-    scale, world, arm, seeds = cell.content
-    if arm.endswith("rule"):
-        config = experiment("lpg", scale, **{"lpg.rule": str(out / (RULE if arm == "learned rule" else UNTRAINED))})
-    else:
-        config = experiment("impala", scale, rate=float(arm.split()[-1]))
+    point = cell.content
+    if isinstance(point, Fixed):
+        config = experiment("impala", point.scale, rate=point.rate)
+        return _tested(config, point, point.world, cell.name, lambda part: tell(cell.name, part))
+    scale, index, _ = point
+    lives = Lives(experiment("lpg", scale), shared=True, own_tasks=True, lifetime=LIFETIME)
+    seeds = range(index * LIVES[scale], (index + 1) * LIVES[scale])
+    state, rows = live(lives, seeds, META_UPDATES[scale], lambda part: tell(f"{cell.name}, training", 0.8 * part))
+    rows = [row | {"arm": TRAINING} for row in _means(rows)]
+    for arm, life in ((UNTRAINED, lives.start(seeds)), (LEARNED, state)):
+        file = out / f"{arm.replace(' ', '_')}_{index + 1}.npz"
+        save_rule(file, jax.tree.map(lambda x: x[0], life.learner.meta.params))
+        config = experiment("lpg", scale, **{"lpg.rule": str(file)})
+        for world in _worlds(scale):
+            tell(f"{cell.name}, {world}: {arm}", 0.9)
+            rows += _tested(config, point, world, f"{world}: {arm}", lambda part: None)
+    return rows
+
+
+def _tested(
+    config: ExperimentConfig, point: Rule | Fixed, world: str, arm: str, tell: Callable[[float], None]
+) -> list[Row]:
     lives = Lives(override(config, WORLDS[world]), own_tasks=WORLDS[world].get("game") is None)
-    windows = UPDATES[scale] // lives.learner.span
-    return live(lives, range(UNSEEN, UNSEEN + seeds), windows, lambda f: tell(cell.name, f))[1]
+    windows = UPDATES[point.scale] // lives.learner.span
+    _, rows = live(lives, [UNSEEN + task for task in point.tasks], windows, tell)
+    return [row | {"arm": arm} for row in rows]
 
 
 def _means(rows: Sequence[Row]) -> list[Row]:
@@ -85,11 +128,23 @@ def _means(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
+def _by_rule(rows: Sequence[Row], arm: str) -> np.ndarray:
+    """[rules] an arm's mean over each rule's tasks."""
+    rules = list(dict.fromkeys(row["cell"] for row in rows if row["arm"].endswith(LEARNED)))
+    tasks = [{row["seed"] for row in rows if row["cell"] == rule and row["arm"].endswith(LEARNED)} for rule in rules]
+    own = [row for row in rows if row["arm"] == arm]
+    return np.array([np.mean([row["reward"] for row in own if row["seed"] in of_rule]) for of_rule in tasks])
+
+
+def _arms(rows: Sequence[Row], world: str) -> list[str]:
+    return [arm for arm in dict.fromkeys(row["arm"] for row in rows) if arm.startswith(f"{world}:")]
+
+
 def judge(rows: Sequence[Row]) -> list[Verdict]:
-    verdicts, names = [], list(dict.fromkeys(row["cell"] for row in rows))
-    for world in (world for world in WORLDS if f"{world}: learned rule" in names):
-        learned, untrained = (by_seed(rows, f"{world}: {arm} rule") for arm in ("learned", "untrained"))
-        a2c = max((by_seed(rows, n) for n in names if n.startswith(f"{world}: A2C")), key=lambda x: x.mean())
+    verdicts = []
+    for world in (world for world in WORLDS if _arms(rows, world)):
+        learned, untrained = (_by_rule(rows, f"{world}: {arm}") for arm in (LEARNED, UNTRAINED))
+        a2c = max((_by_rule(rows, arm) for arm in _arms(rows, world) if "A2C" in arm), key=lambda x: x.mean())
         seen = "unseen tasks of the family" if world == "grid 5" else "a world it was not trained in"
         claim = f"{world} ({seen}): the learned rule earns more over a life than"
         verdicts.append(is_above(f"{claim} its untrained start", learned, untrained, " reward a step"))
@@ -98,28 +153,31 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
 
 
 def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
-    caption = "Training: reward a step, mean over the lives, which begin anew every 200 updates"
-    figures = [draw_curves(rows, ["training"], "reward", "reward a step", out / "training.png", caption)]
-    for world in dict.fromkeys(row["cell"].split(":")[0] for row in rows if ":" in row["cell"]):
-        arms = [cell for cell in dict.fromkeys(row["cell"] for row in rows) if cell.startswith(f"{world}:")]
+    by_arm = [row | {"cell": row["arm"]} for row in rows]
+    training = [row for row in rows if row["arm"] == TRAINING]
+    rules = list(dict.fromkeys(row["cell"] for row in training))
+    caption = "Training: reward a step, mean over a rule's lives, which begin anew every 200 updates"
+    figures = [draw_curves(training, rules, "reward", "reward a step", out / "training.png", caption)]
+    for world in (world for world in WORLDS if _arms(rows, world)):
         path, caption = out / f"{world.replace(' ', '_')}.png", f"{world}: reward a step, mean and 95 % over tasks"
-        figures.append(draw_curves(rows, arms, "reward", "reward a step", path, caption))
+        figures.append(draw_curves(by_arm, _arms(rows, world), "reward", "reward a step", path, caption))
     return figures
 
 
 def setting(scale: str) -> str:
     lpg = experiment("lpg", scale).lpg
+    rates = ", ".join(f"{rate:g}" for rate in RATES)
     return (
-        f"The rule: backward LSTM of {lpg.hidden}, {lpg.predictions} predictions. Trained by {META_UPDATES[scale]:,}"
-        f" steps of Adam (1e-3) on {LIVES[scale]} lives side by side, each on a 5x5 grid of its own, K = 5, {LIFETIME}"
-        f" windows a life. Tested on unseen tasks, one for each seed, over {UPDATES[scale]} updates: tabular agents, 16"
-        " streams, rollouts of 20, SGD (10 for both rules; A2C at the best of 3, 10 and 30). One rule was trained:"
-        " the intervals are over tasks, not over trainings."
+        f"The rules: backward LSTM of {lpg.hidden}, {lpg.predictions} predictions, {RULES[scale]} of them, each trained"
+        f" by {META_UPDATES[scale]:,} steps of Adam (1e-3) on {LIVES[scale]} lives side by side, each on a 5x5 grid of"
+        f" its own, K = 5, {LIFETIME} windows a life. Each is tested on unseen tasks of its own, over {UPDATES[scale]}"
+        " updates: tabular agents, 16 streams, rollouts of 20, SGD (rate 10 for the rules; A2C, on all the tasks, at"
+        f" the best of {rates}). Intervals of claims are over rules, each of which counts by its tasks' mean."
     )
 
 
 STUDY = Study(
-    title="LPG: an update rule learned on small grid worlds",
+    title="LPG: update rules learned on small grid worlds",
     question=(
         "Oh et al. 2020 learn the whole update rule on toy worlds and find that it carries over to others. Here: does a"
         " rule learned on random 5x5 grids beat its untrained start, and A2C, on tasks and worlds it has not seen?"

@@ -147,6 +147,20 @@ def test_meta_gradient_of_every_leaf(name):
     assert_equals_differences(inner_gradient, meta, jax.jit(jax.grad(inner_gradient))(meta))
 
 
+def test_what_a_rule_is_charged_for_is_that_of_differences():
+    agent = make("lpg")
+    meta, params = shaken(agent.init_meta(jax.random.key(0))), shaken(agent.init(jax.random.key(1)))
+    trajectory = experience(agent)
+
+    @jax.jit
+    def charge(meta):
+        return 1e3 * jnp.mean(agent.meta_penalty(meta, agent.unroll(params, trajectory), trajectory))
+
+    assert_equals_differences(charge, meta, jax.jit(jax.grad(charge))(meta))
+    free = LPGConfig(direction_penalty=0.0, target_penalty=0.0)
+    assert make_agent("lpg", SPEC, AgentSettings(network=NetworkConfig("mlp", (4,)), lpg=free)).meta_penalty is None
+
+
 @pytest.mark.parametrize("name", ["stac", "stac, two critics", "stacx", "lirpg", "lpg"])
 def test_outer_gradient_is_that_of_differences_and_only_of_what_it_scores(name):
     agent = make(name)

@@ -102,7 +102,7 @@ def test_sweep_equals_finite_differences_with_the_target_held():
     config, update = bootstrap(updates=2), problems.inner_update(agent, optimizer)
     trajectories = [problems.trajectory(agent, k, k) for k in range(4)]
     start = agent.init_meta(jax.random.key(1))
-    target = target_of(agent, update, states_of(start, agent, update, trajectories), trajectories)
+    target = jax.jit(lambda: target_of(agent, update, states_of(start, agent, update, trajectories), trajectories))()
     gradient, _ = swept(agent, trajectories, 2, config, optimizer)
 
     @jax.jit
@@ -143,7 +143,7 @@ def test_every_leaf_of_an_agent_is_that_of_differences_with_the_target_held(name
     for trajectory in trajectories:
         state, _ = learner.step(state, trajectory)
     start, swept = away, jax.tree.map(jnp.subtract, away, state.meta.params)
-    target = target_of(agent, update, states_of(start, agent, update, trajectories), trajectories)
+    target = jax.jit(lambda: target_of(agent, update, states_of(start, agent, update, trajectories), trajectories))()
 
     @jax.jit
     def value(meta):

@@ -218,6 +218,27 @@ def test_restored_life_goes_on_bit_for_bit(small, tmp_path, differentiation):
     assert any("meta_grad/norm" in now for now in whole[1])
 
 
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("differentiation", ["reverse", "trace"])
+def test_what_eta_is_charged_for_joins_the_meta_gradient(small, differentiation, window=2):
+    """Its gradient at the window's end, on the batch that ends it; θ's share of it is none of η's business."""
+    charged = small._replace(
+        meta_penalty=lambda meta, output, trajectory: jnp.mean(meta["weight"] ** 2 * output.value[:-1] ** 2, axis=0)
+    )
+    trajectories = [problems.trajectory(small, k, k) for k in range(window + 1)]
+    settings = {"meta_gradient": MetaGradientConfig(differentiation=differentiation)}
+    (_, free), (states, dear) = (
+        live(problems.learner(agent, window, **settings), trajectories) for agent in (small, charged)
+    )
+    end, weight = states[window - 1].inner.params, small.init_meta(jax.random.key(1))["weight"]
+    square = jnp.mean(small.unroll(end, trajectories[-1]).value[:-1] ** 2)
+    before, after = meta_gradient(free[-1]), meta_gradient(dear[-1])
+    np.testing.assert_allclose(dear[-1]["outer_loss/penalty"], weight**2 * square, rtol=1e-12)
+    np.testing.assert_allclose(after["weight"] - before["weight"], 2 * weight * square, rtol=1e-9)
+    assert after["scale"] == before["scale"]
+    np.testing.assert_allclose(dear[-1]["meta_grad/norm"], np.linalg.norm(list(after.values())), rtol=1e-9)
+
+
 def test_agent_without_meta_parameters_only_learns():
     agent = problems.agent("impala", hidden=())
     states, metrics = live(problems.learner(agent, 2), [problems.trajectory(agent, k, k) for k in range(3)])
