@@ -29,7 +29,7 @@ from scripts.train import make_learner
 
 LIVES = "lives"  # the axis of lives, for collectives over them
 # Folded into a life's key; the indices of its unrolls are far below.
-_TASK, _REBORN, _FIRST, _PERTURBED = (2**31 - 1 - i for i in range(4))
+_TASK, _REBORN, _FIRST, _PERTURBED, _AGE = (2**31 - 1 - i for i in range(5))
 
 
 class Copies(NamedTuple):
@@ -60,6 +60,7 @@ class Lives:
       shared: all lives have one η, which follows the mean of their meta-gradients; otherwise each has its own.
       own_tasks: each life has a task of its own, on games that have tasks; otherwise that of the settings.
       lifetime: windows after which a life ends and, η apart, a new one begins; 0 for never.
+      staggered: the first lives end after 1 ... lifetime windows, drawn for each, so that lives of all ages are there.
       skip: a life's first window begins after a number of updates that is uniform over 0 ... skip, drawn for each life:
         what comes before is constant to the meta-gradient (No DICE's truncation).
     """
@@ -71,6 +72,7 @@ class Lives:
         own_tasks: bool = False,
         lifetime: int = 0,
         skip: int = 0,
+        staggered: bool = False,
     ):
         self._environment = make_jax_environment(config.game, config.environment)
         if self._environment is None or config.lag == "free" or config.actors != 1:
@@ -84,6 +86,7 @@ class Lives:
         self._own_tasks = own_tasks
         self._lifetime = lifetime
         self._skip = skip
+        self._staggered = staggered
         self._shared = shared
         share = _mean_over_lives if shared else lambda gradient: gradient
         meta_gradient = config.meta_gradient
@@ -138,7 +141,11 @@ class Lives:
             learner = self._learner.init(key, learner.meta._replace(params=meta_params))
         elif self._shared:
             learner = self._learner.init(key, jax.tree.map(lambda x: jax.lax.all_gather(x, LIVES)[0], learner.meta))
-        return self._be_born(learner, streams, actor_key(seed, 0, 0))
+        life = self._be_born(learner, streams, actor_key(seed, 0, 0))
+        if not self._staggered:
+            return life
+        age = jax.random.randint(jax.random.fold_in(life.key, _AGE), (), 0, self._lifetime)
+        return life._replace(learner=life.learner._replace(meta_updates=age))
 
     def _be_born(self, learner: LearnerState, streams: Array, key: Array) -> Life:
         """A life from its first parameters to the first update of its first window."""

@@ -21,8 +21,9 @@ from scripts.studies.statistics import is_above
 
 RULES = {"smoke": 1, "small": 4, "paper": 8}
 LIVES = {"smoke": 4, "small": 32, "paper": 512}
-META_UPDATES = {"smoke": 4, "small": 800, "paper": 20_000}
-LIFETIME = 40  # windows
+META_UPDATES = {"smoke": 4, "small": 600, "paper": 20_000}
+META_RATE = 3e-3
+LIFETIME = 80  # windows
 UPDATES = {"smoke": 20, "small": 400, "paper": 400}  # of the lives that test the rules
 WORLDS = {"grid 5": {"environment.grid_size": 5}, "grid 7": {"environment.grid_size": 7}, "catch": {"game": "catch"}}
 RATES = (1.0, 3.0, 10.0)  # of A2C; the best of them counts
@@ -59,9 +60,9 @@ def experiment(agent: str, scale: str, rate: float = 10.0, **settings) -> Experi
         window=1 if scale == "smoke" else 5,
         network=NetworkConfig(torso="mlp", hidden=()),
         inner=InnerLossConfig(gamma=0.95, value_weight=0.5, entropy_weight=0.01, reduction="mean"),
-        outer=OuterLossConfig(gamma=0.95, value_weight=0.5, entropy_weight=0.01, kl_weight=0.0),
+        outer=OuterLossConfig(gamma=0.95, value_weight=0.5, entropy_weight=0.05, kl_weight=0.0),
         optimizer=InnerOptimizerConfig(name="sgd", learning_rate=rate, anneal=False, max_grad_norm=0.0),
-        meta_optimizer=MetaOptimizerConfig(learning_rate=1e-3, eps=1e-8, max_grad_norm=1.0),
+        meta_optimizer=MetaOptimizerConfig(learning_rate=META_RATE, eps=1e-8, max_grad_norm=0.1),
     )
     return override(base, settings)
 
@@ -95,7 +96,7 @@ def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
         config = experiment("impala", point.scale, rate=point.rate)
         return _tested(config, point, point.world, cell.name, lambda part: tell(cell.name, part))
     scale, index, _ = point
-    lives = Lives(experiment("lpg", scale), shared=True, own_tasks=True, lifetime=LIFETIME)
+    lives = Lives(experiment("lpg", scale), shared=True, own_tasks=True, lifetime=LIFETIME, staggered=True)
     seeds = range(index * LIVES[scale], (index + 1) * LIVES[scale])
     state, rows = live(lives, seeds, META_UPDATES[scale], lambda part: tell(f"{cell.name}, training", 0.8 * part))
     rows = [row | {"arm": TRAINING} for row in _means(rows)]
@@ -156,7 +157,7 @@ def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
     by_arm = [row | {"cell": row["arm"]} for row in rows]
     training = [row for row in rows if row["arm"] == TRAINING]
     rules = list(dict.fromkeys(row["cell"] for row in training))
-    caption = "Training: reward a step, mean over a rule's lives, which begin anew every 200 updates"
+    caption = "Training: reward a step, mean over a rule's lives, which are of all ages up to 400 updates"
     figures = [draw_curves(training, rules, "reward", "reward a step", out / "training.png", caption)]
     for world in (world for world in WORLDS if _arms(rows, world)):
         path, caption = out / f"{world.replace(' ', '_')}.png", f"{world}: reward a step, mean and 95 % over tasks"
@@ -169,7 +170,7 @@ def setting(scale: str) -> str:
     rates = ", ".join(f"{rate:g}" for rate in RATES)
     return (
         f"The rules: backward LSTM of {lpg.hidden}, {lpg.predictions} predictions, {RULES[scale]} of them, each trained"
-        f" by {META_UPDATES[scale]:,} steps of Adam (1e-3) on {LIVES[scale]} lives side by side, each on a 5x5 grid of"
+        f" by {META_UPDATES[scale]:,} steps of Adam ({META_RATE:g}) on {LIVES[scale]} lives side by side, each on a 5x5 grid of"
         f" its own, K = 5, {LIFETIME} windows a life. Each is tested on unseen tasks of its own, over {UPDATES[scale]}"
         " updates: tabular agents, 16 streams, rollouts of 20, SGD (rate 10 for the rules; A2C, on all the tasks, at"
         f" the best of {rates}). Intervals of claims are over rules, each of which counts by its tasks' mean."

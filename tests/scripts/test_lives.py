@@ -105,6 +105,9 @@ def test_lives_end_and_begin_anew_with_the_same_eta_and_another_task():
     assert np.all(tasks[0] == tasks[0][:, :1])  # the streams of a life share its task
     assert records["meta_grad/norm"].shape == (2, 1)
     assert all(np.array_equal(leaf[0], leaf[1]) for leaf in jax.tree.leaves(state.learner.meta.params))
+    staggered = Lives(config, shared=True, own_tasks=True, lifetime=3, staggered=True).start(range(12))
+    assert set(np.asarray(staggered.learner.meta_updates).tolist()) == {0, 1, 2}
+    assert set(np.asarray(staggered.learner.inner_updates).tolist()) == {1}
 
 
 def test_mamls_lives_are_windows_from_eta():
