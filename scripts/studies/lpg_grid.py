@@ -170,8 +170,9 @@ def setting(scale: str) -> str:
     rates = ", ".join(f"{rate:g}" for rate in RATES)
     return (
         f"The rules: backward LSTM of {lpg.hidden}, {lpg.predictions} predictions, {RULES[scale]} of them, each trained"
-        f" by {META_UPDATES[scale]:,} steps of Adam ({META_RATE:g}) on {LIVES[scale]} lives side by side, each on a 5x5 grid of"
-        f" its own, K = 5, {LIFETIME} windows a life. Each is tested on unseen tasks of its own, over {UPDATES[scale]}"
+        f" by {META_UPDATES[scale]:,} steps of Adam ({META_RATE:g}, gradients clipped at 0.1) on {LIVES[scale]} lives"
+        f" side by side, each on a 5x5 grid of its own, K = 5, {LIFETIME} windows a life, outer entropy weight 0.05, L2"
+        f" penalties 0.001. Each is tested on unseen tasks of its own, over {UPDATES[scale]}"
         " updates: tabular agents, 16 streams, rollouts of 20, SGD (rate 10 for the rules; A2C, on all the tasks, at"
         f" the best of {rates}). Intervals of claims are over rules, each of which counts by its tasks' mean."
     )
