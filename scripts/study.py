@@ -31,6 +31,7 @@ STUDIES = (
     "lifetime_correction",
     "bmg_two_colors",
     "self_tuning",
+    "maml_catch",
     "lpg_grid",
     "lirpg_delayed",
 )
