@@ -26,6 +26,7 @@ class Range(NamedTuple):
 
 
 NOT_NEGATIVE, POSITIVE, COUNT = Range(0), Range(0, open_low=True), Range(1)
+STEPS = Range(1, 2**30 - 1)  # counted in the graph by 32 bits, twice over where something swaps
 UNIT, DECAY = Range(0, 1), Range(0, 1, open_high=True)
 
 # Every number of the tree is either here or in ANY_NUMBER; a test holds this to the tree.
@@ -91,19 +92,19 @@ RANGES: dict[str, Range] = {
     "bootstrap.match_policy": NOT_NEGATIVE,
     "bootstrap.match_value": NOT_NEGATIVE,
     "bootstrap.match_parameters": NOT_NEGATIVE,
-    "environment.max_episode_frames": Range(4),  # one agent step
+    "environment.max_episode_frames": Range(4, 2**31 - 1),  # from one agent step to what EnvPool can count
     "environment.threads": NOT_NEGATIVE,
-    "environment.catch_runs": COUNT,
+    "environment.catch_runs": STEPS,
     "environment.catch_switch_steps": Range(0, 2**30 - 1),
-    "environment.switch_steps": COUNT,
+    "environment.switch_steps": STEPS,
     "environment.grid_size": Range(2, 32),
     "environment.arms": Range(2),
     "environment.noise": NOT_NEGATIVE,
     "environment.mdp_states": COUNT,
     "environment.mdp_actions": Range(2),
     "environment.mdp_concentration": POSITIVE,
-    "environment.mdp_horizon": COUNT,
-    "environment.rounds": COUNT,
+    "environment.mdp_horizon": STEPS,
+    "environment.rounds": STEPS,
     "environment.task": Range(0, 2**31 - 1),
     "pool.max_lag": COUNT,
     "pool.start_seconds": POSITIVE,

@@ -255,9 +255,11 @@ def _check_correction(config: Any) -> None:
             "; use 0, or a positive weight"
         )
     if meta.differentiation == "trace" and (config.lag != "0" or meta.score_returns != "all"):
+        wrong = [f"--lag 0, not {config.lag}"] if config.lag != "0" else []
+        wrong += ["--meta-gradient.score-returns all, not others"] if meta.score_returns != "all" else []
         raise ConfigError(
-            f"--correction: {config.correction:g} with --meta-gradient.differentiation trace needs --lag 0, not"
-            f" {config.lag}, and --meta-gradient.score-returns all, not {meta.score_returns}"
+            f"--correction: {config.correction:g} with --meta-gradient.differentiation trace needs"
+            f" {' and '.join(wrong)}"
         )
     # The score of the window's first parameters is a constant to η, and the last batch has no later return. At lag 1
     # batch j was acted by the parameters before the last update, so that the first two batches carry no score.

@@ -168,7 +168,7 @@ class Loop:
         statistics = self._pool.statistics()
         updates, meta_values, skipped = jax.device_get([since, self._learner.meta_values(state), state.skipped])
         names = {name for update in updates for name in update if not name.startswith("skipped/")}
-        means = {name: float(np.mean([u[name] for u in updates if name in u])) for name in sorted(names)}
+        means = {name: _mean(name, [u[name] for u in updates if name in u]) for name in sorted(names)}
         rate = (progress.agent_steps - at_line.agent_steps) / (progress.wall_seconds - at_line.wall_seconds)
         self._write(
             statistics
@@ -204,6 +204,13 @@ class Loop:
         )
         if last and not saved:
             raise TrainingStopped(f"the state at update {state.inner_updates} could not be saved; see events.log")
+
+
+def _mean(name: str, values: list[np.ndarray]) -> float:
+    """A diagnostic that is undefined in some of the windows is the mean over the others."""
+    if name.removeprefix("meta_grad/") in DIAGNOSTICS:
+        values = [value for value in values if not np.isnan(value)]
+    return float(np.mean(values)) if values else math.nan
 
 
 def _some(names: list[str]) -> str:

@@ -122,7 +122,7 @@ def _check(options: Any, config: ExperimentConfig) -> ExperimentConfig:
             f"--episodes: {config.game} has no episodes; without it, {ENDLESS_STEPS:,} steps are played in each stream"
         )
     if options.video:
-        check_video(Path(options.video))
+        check_video(Path(options.video), config.game)
     if options.max_episode_frames:
         if not config.game.startswith("atari:"):
             raise ConfigError(f"--max-episode-frames: {options.max_episode_frames} has no effect on {config.game}")

@@ -12,6 +12,7 @@ from configs.experiment import ExperimentConfig
 from configs.tree import ConfigError
 
 ENDLESS_GAMES = ("two_colors", "bandit")
+DRAWN_GAMES = ("catch", "two_colors")
 VIDEO_STEPS = 500  # filmed of a game without episodes
 _CODECS = {".mp4": "libx264", ".webm": "libvpx-vp9"}
 
@@ -101,8 +102,10 @@ def _ends(player: Player, environment: Any) -> Iterator[tuple[float, int, float,
             yield float(returns[stream]), int(lengths[stream]), float(time_step.discount[stream]), int(stream)
 
 
-def check_video(path: Path) -> None:
-    """Raises ConfigError where no video can be written to `path`, as far as that can be told before."""
+def check_video(path: Path, game: str) -> None:
+    """Raises ConfigError where no video of `game` can be written to `path`, as far as that can be told before."""
+    if game not in DRAWN_GAMES and not game.startswith("atari:"):
+        raise ConfigError(f"--video: {game} has no picture; only Atari, {' and '.join(DRAWN_GAMES)} have one")
     if path.suffix not in (*_CODECS, ".gif"):
         raise ConfigError(f"--video: {path} does not end in .mp4, .webm or .gif")
     if not path.absolute().parent.is_dir():

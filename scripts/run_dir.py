@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,6 +22,7 @@ COMMAND = "command.txt"
 CHECKPOINTS = "checkpoints"
 EVENTS = "events.log"
 LOCK = "lock"
+RULE = "rule.npz"
 
 _PACKAGES = ("jax", "jaxlib", "dm-haiku", "optax", "rlax", "envpool", "ray", "orbax-checkpoint", "numpy")
 
@@ -44,7 +46,7 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: str | Path, config: dict[str, Any], devices: Sequence[str] = ()) -> "RunDirectory":
-        """Makes the directory with config.json and command.txt.
+        """Makes the directory with config.json and command.txt, and with a copy of the learned rule that it uses.
 
         config: the settings as JSON. devices: what JAX computes on, in words. Raises RunDirectoryError if `path` holds
         anything already, is in use or cannot be written.
@@ -63,6 +65,8 @@ class RunDirectory:
             raise RunDirectoryError(f"--run-dir: {path} is not empty (it has {others[0]}); choose a new directory")
         run = cls(path, _acquire(path))
         try:
+            if _rule_of(config):
+                shutil.copyfile(_rule_of(config), path / RULE)
             run.write_config(config)
             run._append(COMMAND, describe_process(devices))
         except OSError as error:
@@ -134,7 +138,15 @@ def read_config(path: str | Path) -> dict[str, Any]:
         raise RunDirectoryError(f"{path / CONFIG} is damaged: {error}") from None
     if not isinstance(config, dict):
         raise RunDirectoryError(f"{path / CONFIG} is damaged: it is not an object")
+    if _rule_of(config) and (path / RULE).exists():  # the file it was copied from may have changed, or be gone
+        config["lpg"]["rule"] = str(path / RULE)
     return config
+
+
+def _rule_of(config: dict[str, Any]) -> str:
+    """The file of the learned rule that a run's settings name, "" for none."""
+    group = config.get("lpg")
+    return str(group.get("rule") or "") if isinstance(group, dict) else ""
 
 
 def describe_process(devices: Sequence[str] = ()) -> str:

@@ -21,30 +21,24 @@ from scripts.bench.output import add_out, check_out, write
 from scripts.parse import Parser
 
 _ENV, _INFER, _ACT, _LEARN = "EnvPool alone", "inference alone", "acting only", "learning alone (IMPALA)"
-_IMPALA = ["atari_impala"]
 _CORES = len(os.sched_getaffinity(0))
-# A process of its own has one core for its emulators, a thread beside the learner has them all.
-_ALONE = ["--runtime", "ray", "--environment.threads", str(_CORES)]
-_RUNS: dict[str, list[str]] = {
-    "IMPALA": _IMPALA,
+_LEARNERS = {
+    "IMPALA": ["atari_impala"],
     "STAC K=1": ["atari_stac"],
     "STAC K=5": ["atari_stac", "--window", "5"],
-    "IMPALA, 2 actors": [*_IMPALA, "--actors", "2"],
-    "STAC K=1, 2 actors": ["atari_stac", "--actors", "2"],
-    "IMPALA, Ray, 1 actor": [*_IMPALA, *_ALONE],
-    "IMPALA, Ray, 2 actors": [*_IMPALA, "--runtime", "ray", "--actors", "2"],
-    "STAC K=1, Ray, 1 actor": ["atari_stac", *_ALONE],
-    "STAC K=1, Ray, 2 actors": ["atari_stac", "--runtime", "ray", "--actors", "2"],
 }
+# One Ray actor has, as a process of its own, one core for its emulators; a thread beside the learner has them all.
+_PLACES = {
+    "": [],
+    ", 2 actors": ["--actors", "2"],
+    ", Ray, 1 actor": ["--runtime", "ray", "--environment.threads", str(_CORES)],
+    ", Ray, 2 actors": ["--runtime", "ray", "--actors", "2"],
+}
+_RUNS = {who + where: [*words, *more] for where, more in _PLACES.items() for who, words in _LEARNERS.items()}
 # What a case is held to: its parts, one after the other on the same cores, or another case.
-LIMITS = {
-    _ACT: (_ENV, _INFER),
-    "IMPALA": (_ENV, _INFER, _LEARN),
-    "IMPALA, Ray, 1 actor": ("IMPALA",),
-    "IMPALA, Ray, 2 actors": ("IMPALA, 2 actors",),
-    "STAC K=1, Ray, 1 actor": ("STAC K=1",),
-    "STAC K=1, Ray, 2 actors": ("STAC K=1, 2 actors",),
-}
+LIMITS = {_ACT: (_ENV, _INFER), "IMPALA": (_ENV, _INFER, _LEARN)}
+for _who in _LEARNERS:
+    LIMITS |= {f"{_who}, Ray, 1 actor": (_who,), f"{_who}, Ray, 2 actors": (f"{_who}, 2 actors",)}
 CASES = [_ENV, _INFER, _ACT, _LEARN, *_RUNS]
 _RAY = [name for name in _RUNS if "Ray" in name]
 # What `onelife bench NAME` measures, each with what it is held to.
