@@ -22,6 +22,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "dice": {"inner.surrogate": "dice"},
     "loaded_dice": {"inner.surrogate": "loaded_dice", "inner.surrogate_decay": 0.8},
     "off_policy": {"inner.surrogate": "off_policy"},
+    "off_policy_dice": {"inner.surrogate": "off_policy_dice"},
     "E-MAML": {"correction": 1.0, "meta_gradient.baseline": "running_mean"},
 }
 TRIED = {"smoke": (STILL, PLAIN), "small": tuple(ARMS), "paper": tuple(ARMS)}

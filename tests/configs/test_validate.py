@@ -103,6 +103,10 @@ def test_what_belongs_together_is_taken(values):
         ({"game": "breakut"}, "--game: unknown game 'breakut'"),
         ({"game": ""}, "--game: unknown game ''"),
         ({"ray.address": "auto"}, "--ray.address: 'auto' has no effect with --runtime collapsed; add --runtime ray"),
+        (
+            {"game": "two_colors", "environment.switch_steps": 2**30},
+            "--environment.switch-steps: 1073741824 is not allowed; it must be in [1, 1073741823]",
+        ),
         ({"network.hidden": (64, 0)}, "--network.hidden: 0 is not allowed; it must be 1 or more"),
         ({"network.hidden": 64}, "--network.hidden: 64 is not a list"),
         ({"run_dir": None}, "--run-dir: None is not text"),

@@ -119,6 +119,24 @@ def test_life_ends_at_its_last_step_and_each_line_says_all(learner):
     assert content["learner"].inner is outcome.state.inner and content["pool"] is not None
 
 
+def test_a_window_without_a_signal_to_noise_ratio_does_not_hide_that_of_others(learner):
+    class Blind:
+        """The learner, which cannot tell it in its first window."""
+
+        def step(self, state, trajectory):
+            state, metrics = learner.step(state, trajectory)
+            if "meta_grad/snr" in metrics and state.meta_updates == 1:
+                metrics = metrics | {"meta_grad/snr": np.nan * metrics["meta_grad/snr"]}
+            return state, metrics
+
+        def __getattr__(self, name):
+            return getattr(learner, name)
+
+    life = Life(Blind(), log=LogConfig(updates=6))
+    life.run()
+    assert life.lines[0]["meta_updates"] > 1 and life.lines[0]["meta_grad/snr"] > 0
+
+
 def test_request_to_stop_ends_the_life_and_saves_it(learner):
     life = Life(learner, total_steps=10**9, checkpoint_seconds=0.0)
     life.on_line = lambda: len(life.lines) == 2 and life.loop.request_stop()

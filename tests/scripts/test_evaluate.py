@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import dm_env
 import jax
@@ -10,10 +11,10 @@ from agents.make import make_agent
 from agents.types import FIRST, LAST, MID
 from configs.experiment import agent_settings, to_json
 from configs.presets import preset
-from configs.tree import override
+from configs.tree import ConfigError, override
 from learner.checkpoint import Checkpointer
 from scripts import evaluate, play
-from scripts.play import play_episodes
+from scripts.play import check_video, play_episodes
 from scripts.run_dir import RunDirectory
 
 
@@ -155,6 +156,11 @@ def test_catch_can_be_filmed(catch_run, tmp_path, suffix):
     assert frames[0].shape == (480, 240, 3)
     assert 9 <= len(frames) <= 11  # webm's reader may leave out the last one
     assert (frames[0][24, :] > 150).any() and not (frames[-1][24, :] > 150).any()  # the ball has left the top row
+
+
+def test_what_has_no_picture_is_not_filmed():
+    with pytest.raises(ConfigError, match="--video: grid has no picture; only Atari, catch and two_colors have one"):
+        check_video(Path("film.gif"), "grid")
 
 
 def test_human_normalised_scores():

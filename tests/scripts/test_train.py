@@ -208,3 +208,6 @@ def test_a_learned_rule_trains_a_new_agent_elsewhere(tmp_path):
     last = metrics(tmp_path / "run")[-1]
     assert last["agent_steps"] >= 200 and np.isfinite(last["loss/rule_policy"])
     assert all(value is None for name, value in last.items() if name.startswith("meta_grad/"))
+    (tmp_path / "rule.npz").unlink()  # the run has its own
+    assert main(["train", "--resume", str(tmp_path / "run"), "--frames", "300"]) == 0
+    assert metrics(tmp_path / "run")[-1]["agent_steps"] >= 300
