@@ -184,7 +184,7 @@ STUDY = Study(
         "Oh et al. 2020 learn the whole update rule on toy worlds and find that it carries over to others. Here: does a"
         " rule learned on random 5x5 grids beat its untrained start, and A2C, on tasks and worlds it has not seen?"
     ),
-    minutes={"smoke": "1 min", "small": "21 min on one core", "paper": "not measured"},
+    minutes={"smoke": "1 min", "small": "13 min", "paper": "not measured"},
     seeds={"smoke": 2, "small": 20, "paper": 50},
     cells=_cells,
     run=run,
