@@ -233,6 +233,11 @@ def _check_self_tuned(config: Any) -> None:
 def _check_correction(config: Any) -> None:
     meta = config.meta_gradient
     if config.correction == 0:
+        if config.correction_discount != 1:
+            raise ConfigError(
+                f"--correction-discount: {config.correction_discount:g} has no effect with --correction 0; leave it"
+                " out, or give a correction"
+            )
         return
     if config.agent == "impala" or config.lpg.rule:
         raise ConfigError(

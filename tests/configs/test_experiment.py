@@ -18,7 +18,7 @@ def test_presets_are_valid_and_survive_json(name):
 
 
 def test_json_keeps_every_bit():
-    values = {"inner.gamma": 1 / 3, "correction_discount": 1e-30, "network.hidden": (), "seed": 2**32 - 1}
+    values = {"inner.gamma": 1 / 3, "outer.gamma": 1e-30, "network.hidden": (), "seed": 2**32 - 1}
     config = override(preset("atari_stac"), {**values, "network.torso": "mlp", "run_dir": "wörk dir"})
     again = from_json(json.loads(json.dumps(to_json(config))))
     assert again == config

@@ -93,6 +93,7 @@ def test_what_belongs_together_is_taken(values):
         ({"correction": 0.1, "window": 2}, "--correction: 0.1 has no effect with --window 2 at --lag 1"),
         ({"correction": 1.0, "lag": "0"}, "--correction: 1 has no effect with --window 1 at --lag 0; use --window 2"),
         ({"correction": 0.1, "window": 5, "agent": "impala"}, "--correction: 0.1 has no effect with --agent impala"),
+        ({"correction_discount": 0.5}, "--correction-discount: 0.5 has no effect with --correction 0"),
         ({"meta_gradient.trace_decay": 0.5}, "--meta-gradient.trace-decay: 0.5 has no effect with"),
         ({"streams": 33, "actors": 2}, "--streams: 33 do not divide over --actors 2; nearest: 32 or 34"),
         ({"streams": 2, "actors": 5}, "--streams: 2 do not divide over --actors 5; nearest: 5"),
