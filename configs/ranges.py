@@ -95,7 +95,7 @@ RANGES: dict[str, Range] = {
     "environment.max_episode_frames": Range(4, 2**31 - 1),  # from one agent step to what EnvPool can count
     "environment.threads": NOT_NEGATIVE,
     "environment.catch_runs": STEPS,
-    "environment.catch_switch_steps": Range(0, 2**30 - 1),
+    "environment.catch_switch_steps": STEPS._replace(low=0),
     "environment.switch_steps": STEPS,
     "environment.grid_size": Range(2, 32),
     "environment.arms": Range(2),

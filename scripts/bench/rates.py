@@ -27,7 +27,7 @@ _LEARNERS = {
     "STAC K=1": ["atari_stac"],
     "STAC K=5": ["atari_stac", "--window", "5"],
 }
-# One Ray actor has, as a process of its own, one core for its emulators; a thread beside the learner has them all.
+# A Ray actor has one core for its emulators where nothing is said; the thread that it is compared to has them all.
 _PLACES = {
     "": [],
     ", 2 actors": ["--actors", "2"],

@@ -166,15 +166,16 @@ def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
 
 
 def setting(scale: str) -> str:
-    lpg = experiment("lpg", scale).lpg
-    rates = ", ".join(f"{rate:g}" for rate in RATES)
+    config = experiment("lpg", scale)
+    lpg, eta, rates = config.lpg, config.meta_optimizer, ", ".join(f"{rate:g}" for rate in RATES)
     return (
         f"The rules: backward LSTM of {lpg.hidden}, {lpg.predictions} predictions, {RULES[scale]} of them, each trained"
-        f" by {META_UPDATES[scale]:,} steps of Adam ({META_RATE:g}, gradients clipped at 0.1) on {LIVES[scale]} lives"
-        f" side by side, each on a 5x5 grid of its own, K = 5, {LIFETIME} windows a life, outer entropy weight 0.05, L2"
-        f" penalties 0.001. Each is tested on unseen tasks of its own, over {UPDATES[scale]}"
-        " updates: tabular agents, 16 streams, rollouts of 20, SGD (rate 3 for the rules; A2C, on all the tasks, at"
-        f" the best of {rates}). Intervals of claims are over rules, each of which counts by its tasks' mean."
+        f" by {META_UPDATES[scale]:,} steps of Adam ({eta.learning_rate:g}, gradients clipped at {eta.max_grad_norm:g})"
+        f" on {LIVES[scale]} lives side by side, each on a 5x5 grid of its own, K = {config.window}, {LIFETIME} windows"
+        f" a life, outer entropy weight {config.outer.entropy_weight:g}, L2 penalties {lpg.direction_penalty:g}. Each is"
+        f" tested on unseen tasks of its own, over {UPDATES[scale]} updates: tabular agents, 16 streams, rollouts of 20,"
+        f" SGD (rate {config.optimizer.learning_rate:g} for the rules; A2C, on all the tasks, at the best of {rates})."
+        " Intervals of claims are over rules, each of which counts by its tasks' mean."
     )
 
 

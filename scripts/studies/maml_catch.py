@@ -39,7 +39,7 @@ class Trained(NamedTuple):
 
 
 def experiment(arm: str, scale: str) -> ExperimentConfig:
-    """Lives of two updates, each on 20 episodes' worth of a Catch whose actions mean what the task says."""
+    """Lives of two updates, each on a Catch whose actions mean what the task says."""
     return override(
         preset("smoke"),
         {
@@ -125,9 +125,10 @@ def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
 
 
 def setting(scale: str) -> str:
+    streams = experiment(PLAIN, scale).streams
     return (
         "Catch (perfect play earns 0.1 a step, chance -0.067); a task says which action moves where."
-        f" {LIVES[scale]} lives side by side, each of two updates with {STREAMS} streams of {UNROLL} steps (SGD, rate"
+        f" {LIVES[scale]} lives side by side, each of two updates with {streams} streams of {UNROLL} steps (SGD, rate"
         f" {RATE:g}) on a task of its own, and anew after each step of η = θ⁰: {ITERATIONS[scale]:,} steps of Adam"
         f" ({META_RATE:g}, clipped at 1). mlp of 64, γ = γ' = 0.9, outer loss on the batch behind the last update."
         " E-MAML: λ = 1, and a running mean as its baseline. A seed is a start and its tasks. Intervals hold for all"
