@@ -174,8 +174,8 @@ def setting(scale: str) -> str:
         f" on {LIVES[scale]} lives side by side, each on a 5x5 grid of its own, K = {config.window}, {LIFETIME} windows"
         f" a life, outer entropy weight {config.outer.entropy_weight:g}, L2 penalties {lpg.direction_penalty:g}. Each"
         f" is tested on unseen tasks of its own, over {UPDATES[scale]} updates: tabular agents, 16 streams, rollouts of"
-        f" 20, SGD (rate {config.optimizer.learning_rate:g} for the rules; A2C, on all the tasks, at the best of {rates})."
-        " Intervals of claims are over rules, each of which counts by its tasks' mean."
+        f" 20, SGD (rate {config.optimizer.learning_rate:g} for the rules; A2C, on all the tasks, at the best of"
+        f" {rates}). Intervals of claims are over rules, each of which counts by its tasks' mean."
     )
 
 
