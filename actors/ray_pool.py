@@ -147,7 +147,10 @@ def connect(config: RayConfig, num_actors: int) -> None:
     quiet = {"log_to_driver": False, "logging_level": "error"}
     if not config.address:
         cpus = max(os.cpu_count() or 1, math.ceil(num_actors * config.cpus_per_actor))
-        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+        # Ray's workers have a niceness of 15 where nothing is said: beside a learner that uses all cores they would
+        # starve, and it would wait for them. Those that no actor has asked for take memory, and time for nothing.
+        system = {"worker_niceness": 0, "prestart_worker_first_driver": False, "enable_worker_prestart": False}
+        ray.init(address="local", num_cpus=cpus, include_dashboard=False, _system_config=system, **quiet)
         return
     try:
         host, colon, port = config.address.removeprefix("ray://").rpartition(":")

@@ -20,7 +20,7 @@ class NetworkConfig:
 
 @dataclasses.dataclass(frozen=True)
 class InnerLossConfig:
-    """The inner loss: values that are held fixed wherever the agent does not tune them itself."""
+    """The inner loss. The first six are held fixed; what the agent tunes itself begins as `MetaInitConfig` says."""
 
     gamma: float = 0.99
     """Discount, in [0, 1]."""
@@ -76,17 +76,17 @@ class MetaInitConfig:
     """Raw starting values of the self-tuned parameters: value = bound · sigmoid(raw), and sigmoid(4.6) = 0.99."""
 
     gamma: float = 4.6
-    """Raw discount γ; bound 1."""
+    """Raw discount: γ is born as 1 · sigmoid(raw)."""
     trace_lambda: float = 4.6
-    """Raw λ; bound 1."""
+    """Raw λ: born as 1 · sigmoid(raw)."""
     alpha: float = 4.6
-    """Raw leaky V-trace α; bound 1."""
+    """Raw leaky V-trace α: born as 1 · sigmoid(raw)."""
     policy_weight: float = 4.6
-    """Raw policy weight; its bound is outer.policy_weight."""
+    """Raw policy weight: born as outer.policy_weight · sigmoid(raw)."""
     value_weight: float = 4.6
-    """Raw value weight; its bound is outer.value_weight."""
+    """Raw value weight: born as outer.value_weight · sigmoid(raw)."""
     entropy_weight: float = 4.6
-    """Raw entropy weight; its bound is outer.entropy_weight."""
+    """Raw entropy weight: born as outer.entropy_weight · sigmoid(raw)."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Nothing here needs an environment, a device or a heavy import, so that a mistake is told at once.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from actors.environments.make import JAX_GAMES, MAX_STREAMS, normalise_game
@@ -10,10 +11,14 @@ from agents.config import HYPERPARAMETERS
 from agents.make import agent_names
 from agents.rules import load_rule
 from configs.ranges import RANGES
-from configs.tree import ConfigError, Setting, check_choice, check_type, is_tuple, leaves
+from configs.tree import ConfigError, Setting, check_choice, check_type, flag, is_tuple, leaves
 from learner.config import EVOLUTION
 
 ONE_BY_ONE = ("trace", "finite_differences")  # differentiations whose cost grows with the number of meta-parameters
+# What agents tune where no setting says otherwise: their files' own `SELF_TUNED`, told without importing JAX.
+SELF_TUNED = {"mgrl": ("gamma", "trace_lambda"), "stac": HYPERPARAMETERS, "stacx": HYPERPARAMETERS}
+# What only matters where something is tuned.
+_OF_WINDOWS = ("window", "meta_gradient.", "meta_optimizer.", "meta_init.", "bootstrap.")
 IMAGE_TORSOS = ("nature", "impala_shallow", "impala_deep")
 
 
@@ -186,6 +191,26 @@ def _check_agent(config: Any) -> None:
             raise ConfigError(f"--lpg.rule: {error}") from None
 
 
+def self_tuned(config: Any) -> tuple[str, ...]:
+    """Names of the inner loss's hyperparameters that the agent tunes itself."""
+    return config.self_tuned.parameters or SELF_TUNED.get(config.agent, ())
+
+
+def check_given(config: Any, given: Iterable[str]) -> None:
+    """Raises ConfigError where a setting that the user has `given` another value, by path, is not read by the agent."""
+    if config.agent == "impala" or config.lpg.rule:
+        for path in given:
+            if path.startswith(_OF_WINDOWS):
+                what = "a rule that is held still" if config.lpg.rule else f"--agent {config.agent}"
+                raise ConfigError(f"{flag(path)} has no effect with {what}, which tunes nothing; leave it out")
+    for name in self_tuned(config):
+        if f"inner.{name}" in given:
+            raise ConfigError(
+                f"{flag(f'inner.{name}')}: {getattr(config.inner, name):g} has no effect with --agent {config.agent},"
+                f" which tunes it; it is born as {flag(f'meta_init.{name}')} says, a raw value (docs/agents.md)"
+            )
+
+
 def _check_losses(config: Any) -> None:
     if config.inner.surrogate_decay != 1 and config.inner.surrogate != "loaded_dice":
         raise ConfigError(
@@ -210,7 +235,7 @@ def _check_self_tuned(config: Any) -> None:
             f"--self-tuned.parameters: {' '.join(own.parameters)} have no effect with --agent {config.agent}, which"
             " tunes no hyperparameters; use --agent stac"
         )
-    tuned = own.parameters or (HYPERPARAMETERS if config.agent in ("stac", "stacx") else ())
+    tuned = self_tuned(config)
     for weight in ("policy_weight", "value_weight", "entropy_weight"):
         if weight == "entropy_weight" and own.entropy_bound:
             continue

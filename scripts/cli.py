@@ -15,6 +15,7 @@ onelife: meta-gradient reinforcement learning, agents that tune their own learni
   onelife train [PRESET] --help                   every setting, with the preset's values
   onelife evaluate RUN_DIR [--episodes N] ...     play a run's newest checkpoint
   onelife report RUN_DIR                          a run's curves as one HTML page
+  onelife compare RUN_DIR RUN_DIR ...             several runs in one picture, with intervals over seeds
   onelife presets                                 the presets and what they are
   onelife study NAME | --list                     a study: sweep, figures, and a page with verdicts
   onelife bench [WHAT] ...                        what it costs and how fast it is, side by side
@@ -50,6 +51,12 @@ def report(words: list[str]) -> int:
     return run(words)
 
 
+def compare(words: list[str]) -> int:
+    from scripts.compare import main as run
+
+    return run(words)
+
+
 def presets(words: list[str]) -> int:
     from scripts.presets import main as run
 
@@ -75,7 +82,7 @@ def doctor(words: list[str]) -> int:
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    command.__name__: command for command in (train, evaluate, report, presets, study, bench, doctor)
+    command.__name__: command for command in (train, evaluate, report, compare, presets, study, bench, doctor)
 }
 _LEARNING = ("train", "study", "bench")
 

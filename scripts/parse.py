@@ -15,6 +15,7 @@ import tyro
 from configs.experiment import ExperimentConfig, from_json
 from configs.presets import DEFAULT, PRESETS, preset, summary
 from configs.tree import ConfigError, Setting, from_text, is_tuple, item_type, leaves, nearest, override
+from configs.validate import check_given
 from scripts.run_dir import CONFIG, LOCK, read_config
 
 SHORT = {"--rule": "--lpg.rule"}  # what has a short name, and is not a setting of the whole experiment
@@ -36,7 +37,9 @@ def parse_train(words: list[str]) -> ExperimentConfig:
     if "--help" in words or "-h" in words:
         print_help(name, default)
         raise SystemExit(0)
-    config = override(default, parse_words(words, default))
+    given = parse_words(words, default)
+    config = override(default, given)
+    check_given(config, [s.path for s in leaves(default) if s.path in given and given[s.path] != s.value])
     if config.agent == "maml":
         raise ConfigError(
             "--agent: maml lives many lives, each of one window, and onelife train lives one; see scripts/lives.py"

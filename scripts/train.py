@@ -2,10 +2,12 @@
 
 import dataclasses
 import functools
+import multiprocessing
 import os
 import signal
 import sys
 import threading
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,9 +19,10 @@ from configs.validate import check_devices
 from learner.config import EVOLUTION
 from scripts.compile_cache import use_compile_cache
 from scripts.progress import Progress
-from scripts.run_dir import RunDirectory, default_path, read_config
+from scripts.run_dir import CHECKPOINTS, RunDirectory, default_path, read_config
 
 STOP_SECONDS = 20.0  # deadline for the actors' end
+READ_SECONDS = 600.0  # deadline for the reading of a checkpoint
 # Of the free memory, what linearisations may take; on a CPU less, as the first touch of much memory is slow there.
 KEPT_SHARE, KEPT_SHARE_ON_CPU = 1 / 4, 1 / 16
 
@@ -46,6 +49,8 @@ def _run(config: ExperimentConfig, resumed: bool) -> int:
     if config.runtime == "ray":
         from actors.pool import ActorFailure
 
+        if resumed and (problem := _problem_with_checkpoints(config.run_dir)):
+            raise ConfigError(f"--resume {config.run_dir}: {problem}")
         try:
             make_pool = _ray_pool(config)  # before JAX's backend: Ray starts processes
         except ActorFailure as error:
@@ -62,6 +67,28 @@ def _run(config: ExperimentConfig, resumed: bool) -> int:
         if resumed:
             run.write_config(to_json(config))
         return _Session(config, run, resumed).run(make_pool)
+
+
+def _problem_with_checkpoints(run_dir: str) -> str:
+    """Why there is no checkpoint to go on from, "" where there is one or the run has none yet.
+
+    Found by a process of its own: reading starts JAX, and here Ray has to be started before that, but not in vain.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as reader:
+        return reader.submit(_read_checkpoint, Path(run_dir) / CHECKPOINTS).result(timeout=READ_SECONDS)
+
+
+def _read_checkpoint(directory: Path) -> str:
+    import jax
+
+    from learner.checkpoint import Checkpointer, CheckpointError
+
+    jax.config.update("jax_platforms", "cpu")
+    try:
+        Checkpointer(directory).restore()
+    except CheckpointError as error:
+        return str(error)
+    return ""
 
 
 class _Session:

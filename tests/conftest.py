@@ -1,4 +1,5 @@
-"""Ray is started once, and before any test uses JAX: Ray forks, and JAX has threads once its backend is in use.
+"""Ray is started before any test uses JAX (Ray forks, and JAX has threads once its backend is in use), and once for all
+of pytest-xdist's workers where the whole suite runs.
 
 Most of the suite's time is compilation, much of it of the same programs: they are kept for the session.
 """
@@ -17,6 +18,7 @@ from actors.config import RayConfig
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # One place for pytest-xdist's workers, named by their controller.
 _CONTROLLER = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+_RAY = "ONELIFE_TESTS_RAY"  # address of the cluster that the controller has started
 _CACHE = os.path.join(tempfile.gettempdir(), f"onelife-tests-{_CONTROLLER}")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
@@ -26,9 +28,6 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 # Of each operation, where in Python it came from is not asked for: 7 % of the time of what compiles much.
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
-# Ray's idle workers, which no actor has asked for, took a twentieth of a core beside the tests.
-os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
-os.environ.setdefault("RAY_enable_worker_prestart", "0")
 # XLA compiles for the compiler's own time, and each program as one piece: the other core has tests of its own to run.
 _COMPILE_FAST = (
     "--xla_cpu_use_fusion_emitters=false"
@@ -59,6 +58,22 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         shutil.rmtree(_CACHE, ignore_errors=True)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: list) -> None:
+    """In the controller, before its workers start."""
+    if config.args_source is not config.ArgsSource.TESTPATHS:
+        return  # a part of the tests, which may be without Ray
+    import ray
+
+    from actors.ray_pool import connect
+
+    preloaded = os.environ.pop("LD_PRELOAD", None)  # for pytest-xdist's workers alone
+    connect(RayConfig(), num_actors=4 * len(specs))
+    os.environ[_RAY] = ray.get_runtime_context().gcs_address
+    if preloaded:
+        os.environ["LD_PRELOAD"] = preloaded
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     # What is imported stays, and little of what tracing makes is garbage: looking for it took 5 % of the suite's time.
     gc.freeze()
@@ -67,4 +82,4 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     from actors.ray_pool import connect
 
-    connect(RayConfig(), num_actors=2)
+    connect(RayConfig(address=os.environ.get(_RAY, "")), num_actors=2)

@@ -15,12 +15,12 @@ from scripts.studies.tabular_sweep import LETTERS, Point, by_task, draw_line, pr
 SURROGATES = ("plain", "lvc", "loaded_dice", "dice")
 NAMES = {"plain": "plain (AD)", "lvc": "LVC", "loaded_dice": "Loaded DiCE", "dice": "DiCE"}
 SAMPLES = {"smoke": (16,), "small": (4, 16, 64, 256), "paper": (2, 4, 8, 16, 32, 64, 128, 256)}
-STEPS = {"smoke": (2,), "small": (1, 2, 4, 6), "paper": (1, 2, 3, 4, 5, 6)}
+STEPS = {"smoke": (1,), "small": (1, 2, 4, 6), "paper": (1, 2, 3, 4, 5, 6)}
 RATES = {"smoke": (1.0, 13.0), "small": (1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0), "paper": tuple(map(float, range(1, 14)))}
 TASKS = {"smoke": 2, "small": 10, "paper": 10}
 REPEATS = {"smoke": 4, "small": 20, "paper": 20}
 RATE = 10.0
-MANY_STEPS = {"smoke": 2, "small": 5, "paper": 5}
+MANY_STEPS = {"smoke": 1, "small": 5, "paper": 5}
 FIXED_SAMPLES = {"smoke": 16, "small": 32, "paper": 32}
 OF_HESSIAN = tuple(letters for letters in LETTERS if letters[1] == "l")
 SINGLE = ("lee", "ele", "eel")  # one estimate from samples, the others exact
@@ -92,7 +92,7 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
         )
         for other in surrogates
         if other != "lvc"
-        for size in (few, many)
+        for size in dict.fromkeys((few, many))
     ]
     verdicts += [
         is_above(

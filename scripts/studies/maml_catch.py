@@ -24,6 +24,11 @@ ARMS: dict[str, dict[str, Any]] = {
     "off_policy": {"inner.surrogate": "off_policy"},
     "off_policy_dice": {"inner.surrogate": "off_policy_dice"},
     "E-MAML": {"correction": 1.0, "meta_gradient.baseline": "running_mean"},
+    "E-MAML, 1/N": {
+        "correction": 1.0,
+        "meta_gradient.baseline": "running_mean",
+        "meta_gradient.score_reduction": "mean",
+    },
 }
 TRIED = {"smoke": (STILL, PLAIN), "small": tuple(ARMS), "paper": tuple(ARMS)}
 LIVES = {"smoke": 4, "small": 20, "paper": 40}
@@ -131,8 +136,8 @@ def setting(scale: str) -> str:
         f" {LIVES[scale]} lives side by side, each of two updates with {streams} streams of {UNROLL} steps (SGD, rate"
         f" {RATE:g}) on a task of its own, and anew after each step of η = θ⁰: {ITERATIONS[scale]:,} steps of Adam"
         f" ({META_RATE:g}, clipped at 1). mlp of 64, γ = γ' = 0.9, outer loss on the batch behind the last update."
-        " E-MAML: λ = 1, and a running mean as its baseline. A seed is a start and its tasks. Intervals hold for all"
-        " claims of a kind together (Bonferroni)."
+        " E-MAML: λ = 1, and a running mean as its baseline; 1/N: its score a mean over the streams, as its authors'."
+        " A seed is a start and its tasks. Intervals hold for all claims of a kind together (Bonferroni)."
     )
 
 

@@ -139,6 +139,7 @@ class Tabular:
             config.correction, config.correction_discount, config.meta_gradient, (0,), config.streams
         )
         self.many = jax.jit(self._many)
+        self._draw = jax.jit(self._drawn, static_argnames="streams")  # traced once, though drawn 2K + 1 times
 
     def tasks(self, count: int) -> MDP:
         """The first `count` MDPs of the family, [count, ...]."""
@@ -218,7 +219,7 @@ class Tabular:
         joined = jax.tree.map(lambda x, y: jnp.concatenate([x, y[:, :, 0].swapaxes(0, 1)], axis=1), new, old)
         return joined._replace(params_version=versions)
 
-    def _draw(self, params: Any, mdp: MDP, key: Array, version: int, streams: int) -> Trajectory:
+    def _drawn(self, params: Any, mdp: MDP, key: Array, version: int, streams: int) -> Trajectory:
         """New episodes from state 0, acted by `params`."""
         streams_key, action_key = jax.random.split(key)
         keys = jax.random.bits(streams_key, (streams, 2), jnp.uint32)

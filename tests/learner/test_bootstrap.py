@@ -41,9 +41,9 @@ def swept(agent, trajectories, window, config, optimizer):
 
 def states_of(meta, agent, update, trajectories):
     params = agent.init(jax.random.key(1))
-    states = [InnerState(params, update.optimizer.init(params))]
+    states, step = [InnerState(params, update.optimizer.init(params))], jax.jit(update.__call__)
     for j, trajectory in enumerate(trajectories[:-1]):
-        states.append(update(meta, states[j], trajectory, jnp.asarray(j, float))[0])
+        states.append(step(meta, states[j], trajectory, jnp.asarray(j, float))[0])
     return states
 
 

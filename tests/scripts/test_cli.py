@@ -41,7 +41,7 @@ def refused(capsys, words):
     [
         (
             "trian",
-            "trian: unknown command; choose from train, evaluate, report, presets, study, bench, doctor; did you mean",
+            "trian: unknown command; choose from train, evaluate, report, compare, presets, study, bench, doctor; did",
         ),
         ("--window 3", "--window: unknown command"),
         ("train smoek", "preset: 'smoek' is unknown; choose from atari_impala,"),

@@ -62,20 +62,40 @@ def assert_equal(a, b, path="state"):
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [("--lag", "0"), ("--lag", "1", "--network.lstm", "6")])
-def test_resumed_or_over_ray_a_life_is_the_same_bit_for_bit(tmp_path, settings):
-    """Stopped in the middle of a window, with an unroll under way at lag 1."""
-    settings = (*settings, "--actors", "2")
+@pytest.mark.parametrize("lag", ["0", "1"])
+def test_resumed_or_over_ray_a_life_is_the_same_bit_for_bit(tmp_path, monkeypatch, capsys, lag):
+    """At lag 1 also stopped in the middle of a window, with an unroll under way; at lag 0 then damaged."""
+    settings = ("--lag", lag, "--actors", "2", *(("--network.lstm", "6") if lag == "1" else ()))
     run(tmp_path / "whole", "--frames", str(30 * UPDATE), *settings)
     run(tmp_path / "ray", "--frames", str(30 * UPDATE), "--runtime", "ray", *settings)
     assert len(metrics(tmp_path / "ray")) >= 6
     assert metrics(tmp_path / "ray") == metrics(tmp_path / "whole")
+    if lag == "0":
+        return assert_refused_before_ray(tmp_path / "ray", monkeypatch, capsys)
     run(tmp_path / "parts", "--frames", str(13 * UPDATE), *settings)
     assert main(["train", "--resume", str(tmp_path / "parts"), "--frames", str(30 * UPDATE)]) == 0
     whole, parts = (final_state(tmp_path / name) for name in ("whole", "parts"))
     assert whole[0] == parts[0] > 30
     assert_equal(whole[1], parts[1])
     assert metrics(tmp_path / "parts")[-1] == metrics(tmp_path / "whole")[-1]
+
+
+def damage(run_dir: Path) -> None:
+    for file in (run_dir / "checkpoints").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+
+
+def assert_refused_before_ray(run_dir, monkeypatch, capsys):
+    def connect(*_):
+        raise AssertionError("Ray was started")
+
+    damage(run_dir)
+    monkeypatch.setattr("actors.ray_pool.connect", connect)
+    capsys.readouterr()
+    assert main(["train", "--resume", str(run_dir)]) == 2
+    said = capsys.readouterr().err
+    assert "no readable checkpoint" in said and said.count("\n") == 1
 
 
 def start(*words: str) -> subprocess.Popen:
@@ -151,10 +171,7 @@ def test_a_run_that_cannot_go_on_says_why_in_one_line(tmp_path, capsys):
     run(run_dir, "--frames", str(8 * UPDATE))
     assert f"draw it with: onelife report {run_dir}" in capsys.readouterr().err
     assert not (run_dir / "report.html").exists()
-    for checkpoint in (run_dir / "checkpoints").iterdir():
-        for file in checkpoint.rglob("*"):
-            if file.is_file():
-                file.write_bytes(b"")
+    damage(run_dir)
     assert main(["train", "--resume", str(run_dir)]) == 2
     said = capsys.readouterr().err
     assert "no readable checkpoint" in said and said.count("\n") == 1
