@@ -32,6 +32,8 @@ def main(args: list[str]) -> int:
         config = make()
         window, correction = str(config.window), f"{config.correction:g}"
         objective = config.meta_gradient.objective if config.agent != "impala" else "-"
+        if objective == "bootstrap":
+            objective += f", L = {config.bootstrap.updates}"
         table.add_row(name, config.agent, config.game, self_tuned(config), objective, window, correction)
     console = Console(highlight=False)
     console.print(table)

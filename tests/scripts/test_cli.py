@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from configs.experiment import ExperimentConfig, to_json
-from configs.presets import PRESETS, preset
+from configs.presets import PRESETS, preset, summary
 from configs.tree import leaves
 from scripts.cli import main
 from scripts.parse import parse_resume, parse_train
@@ -194,11 +194,19 @@ def test_version(capsys):
     assert re.fullmatch(r"onelife \d+\.\d+\.\d+\n", capsys.readouterr().out)
 
 
-def test_presets_are_listed(capsys):
+def test_presets_are_listed(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     assert main(["presets"]) == 0
     shown = capsys.readouterr().out
-    for name in PRESETS:
-        assert f"\n{name} " in "\n" + shown
+    rows = {line.split()[0]: line for line in shown.split("\n\n")[0].splitlines()}
+    for name, make in PRESETS.items():
+        config = make()
+        row = set(rows[name].split())
+        assert {config.agent, config.game, str(config.window), f"{config.correction:g}"} <= row, name
+        assert summary(name) in " ".join(shown.split()) and "Source: " in summary(name), name
+    for name, tuned in {"atari_impala": "nothing", "atari_mgrl": "γ λ", "atari_stac": "γ λ α g_p g_v g_e"}.items():
+        assert f" {tuned} " in rows[name], name
+    assert "bootstrap, L = 4" in rows["atari_bmg"] and "x 3" in rows["atari_bmg"]
 
 
 def test_nothing_heavy_is_imported_before_the_input_is_right(tmp_path):
