@@ -148,7 +148,7 @@ STUDY = Study(
         " also decides what is sampled (E-MAML). Here on Catch with shuffled actions, with every surrogate of the inner"
         " loss: is a learned start better than an untrained one, and do the surrogates differ?"
     ),
-    minutes={"smoke": "1 min", "small": "not measured", "paper": "not measured"},
+    minutes={"smoke": "1 min", "small": "9 min", "paper": "not measured"},
     seeds={"smoke": 2, "small": 4, "paper": 10},
     cells=_cells,
     run=run,
