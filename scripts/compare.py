@@ -68,6 +68,8 @@ def grouped(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 def draw(groups: dict[str, list[Run]], out: str | Path) -> Iterator[str]:
     """Writes the picture; a line of text for each group: its score at the last frame that all of its runs have."""
+    from matplotlib.ticker import EngFormatter
+
     runs = [run for group in groups.values() for run in group]
     score = "episode_return_mean" if any(map(_has("episode_return_mean"), runs)) else "reward_per_step"
     names = dict.fromkeys(name for run in runs for name in run.points[-1] if name.startswith("meta/"))
@@ -85,6 +87,8 @@ def draw(groups: dict[str, list[Run]], out: str | Path) -> Iterator[str]:
             axis.set_title(name.removeprefix("meta/").replace("_", " "))
             axis.set_xlabel("emulator frames")
             axis.set_xlim(left=0)
+            axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+            axis.ticklabel_format(axis="y", useOffset=False)
             axis.legend()
     for label, group in groups.items():
         yield f"{label}: {score} {lines.get(label, 'not known yet')}, {len(group)} run{'s' * (len(group) > 1)}"
