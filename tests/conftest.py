@@ -74,12 +74,6 @@ def pytest_xdist_setupnodes(config: pytest.Config, specs: list) -> None:
         os.environ["LD_PRELOAD"] = preloaded
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # The slow ones first, those of whole commands before all, so that no worker waits at the end for another's.
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    items[:] = slow[::-1] + [item for item in items if not item.get_closest_marker("slow")]
-
-
 def pytest_collection_finish(session: pytest.Session) -> None:
     # What is imported stays, and little of what tracing makes is garbage: looking for it took 5 % of the suite's time.
     gc.freeze()
