@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from configs.experiment import ExperimentConfig
 from configs.tree import ConfigError, flag, leaves
 from scripts.figure import panels
 from scripts.parse import Parser, read_run
@@ -17,12 +16,11 @@ from scripts.studies.statistics import draw_interval, interval
 OUT = "comparison.png"
 POINTS = 100  # of a curve
 # What does not make a run another experiment: where, how long and by which processes it is lived.
-_SAME = ("seed", "run_dir", "frames", "runtime")
+_SAME = ("seed", "run_dir", "frames", "runtime", "environment.threads")
 _SAME_GROUPS = ("log.", "checkpoint.", "pool.", "ray.")
 
 
 class Run(NamedTuple):
-    path: Path
     settings: dict[str, Any]  # by path
     points: list[dict[str, Any]]  # of its log
 
@@ -83,15 +81,16 @@ def draw(groups: dict[str, list[Run]], out: str | Path) -> Iterator[str]:
                     continue
                 draw_interval(axis, frames, values, label)
                 if name == score:
-                    lines[label] = f"{interval(values[-1])} after {frames[-1]:,.0f} frames"
+                    runs_of = f"{values.shape[1]} run{'s' * (values.shape[1] > 1)}"
+                    lines[label] = f"{interval(values[-1])} after {frames[-1]:,.0f} frames, {runs_of}"
             axis.set_title(name.removeprefix("meta/").replace("_", " "))
             axis.set_xlabel("emulator frames")
             axis.set_xlim(left=0)
             axis.xaxis.set_major_formatter(EngFormatter(sep=""))
             axis.ticklabel_format(axis="y", useOffset=False)
             axis.legend()
-    for label, group in groups.items():
-        yield f"{label}: {score} {lines.get(label, 'not known yet')}, {len(group)} run{'s' * (len(group) > 1)}"
+    for label in groups:
+        yield f"{label}: {score} {lines.get(label, 'not known yet')}"
 
 
 def _read(name: str) -> Run:
@@ -100,11 +99,7 @@ def _read(name: str) -> Run:
     config, points = read_run(name, "RUN_DIR"), read_metrics(name)
     if not points:
         raise ConfigError(f"{name}: {METRICS} has no log point yet")
-    return Run(Path(name), _settings(config), points)
-
-
-def _settings(config: ExperimentConfig) -> dict[str, Any]:
-    return {setting.path: setting.value for setting in leaves(config)}
+    return Run({setting.path: setting.value for setting in leaves(config)}, points)
 
 
 def _experiment(run: Run) -> dict[str, Any]:
@@ -126,10 +121,10 @@ def _text(value: Any) -> str:
 
 
 def _curves(runs: Sequence[Run], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Frames [points] up to where the shortest run has come, and a value for each run there [points, runs]."""
-    curves = [_curve(run, name) for run in runs]
-    if any(not len(frames) for frames, _ in curves):
-        return np.zeros(0), np.zeros((0, len(runs)))
+    """Frames [points] up to where the shortest run has come, and a value of each run that has any [points, runs]."""
+    curves = [curve for run in runs if len((curve := _curve(run, name))[0])]
+    if not curves:
+        return np.zeros(0), np.zeros((0, 0))
     first, last = (end(frames[i] for frames, _ in curves) for end, i in ((max, 0), (min, -1)))
     frames = np.linspace(min(first, last), last, POINTS)
     return frames, np.stack([np.interp(frames, *curve) for curve in curves], axis=1)
