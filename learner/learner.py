@@ -1,5 +1,6 @@
 """The learner: one batch in, one inner update out; at each window's end one step of η."""
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -73,10 +74,12 @@ class Learner:
             self._reverse = ReverseMetaGradient(
                 self._inner, meta_gradient.objective, window, correction_, keep, bootstrap
             )
+        self._born = jax.jit(self._born)
         self._arrive = jax.jit(self._arrive)
         self._inner_step = jax.jit(self._inner_step, static_argnames="place")
         self._meta_step = jax.jit(self._meta_step)
         self._penalised = jax.jit(partial(penalised, agent))
+        self._meta_values = jax.jit(agent.meta_values)
         self.leaf_names = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(self._shapes())]
 
     def _shapes(self) -> Any:
@@ -84,22 +87,22 @@ class Learner:
 
     def init(self, key: Array, meta: MetaState | None = None) -> LearnerState:
         """A new life; with `meta`, one that goes on from an older one's η."""
+        state = LearnerState(tape=(), inner_updates=0, meta_updates=0, **self._born(key, meta))
+        return self._mesh.replicate(state)
+
+    def _born(self, key: Array, meta: MetaState | None) -> dict[str, Any]:
         meta_params = meta.params if meta else self.agent.init_meta(jax.random.fold_in(key, 1))
         params = meta_params["params"] if self.agent.starts_from_meta else self.agent.init(key)
         inner = InnerState(params, self._inner.optimizer.init(params))
         zero = jnp.zeros((), jnp.int32)
-        state = LearnerState(
-            inner=inner,
-            meta=meta or MetaState(meta_params, self._meta_optimizer.init(meta_params)),
-            tape=(),
-            trace=self._trace.init(meta_params, inner, self._streams) if self._trace else None,
-            baseline=RunningMean(jnp.zeros(()), jnp.zeros(())),
-            context=self.agent.init_context(),
-            skipped=Skipped(zero, zero, zero, zero),
-            inner_updates=0,
-            meta_updates=0,
-        )
-        return self._mesh.replicate(state)
+        return {
+            "inner": inner,
+            "meta": meta or MetaState(meta_params, self._meta_optimizer.init(meta_params)),
+            "trace": self._trace.init(meta_params, inner, self._streams) if self._trace else None,
+            "baseline": RunningMean(jnp.zeros(()), jnp.zeros(())),
+            "context": self.agent.init_context(),
+            "skipped": Skipped(zero, zero, zero, zero),
+        }
 
     def restore(self, plain: dict[str, Any]) -> LearnerState:
         """A state as `checkpoint.Checkpointer.restore` returns it, with its types, on the learner's devices.
@@ -211,6 +214,30 @@ class Learner:
         given = (state.meta.params, state.inner, state.trace, state.skipped, trajectory, count, baseline)
         return self._inner_step(*given, anchor, forward, place=place)
 
+    def kept_bytes(self, trajectory: Trajectory) -> int:
+        """What a window's tape holds of linearisations, in bytes; 0 where none are kept. `trajectory`: its shapes.
+
+        Traces the programs that make them, which are not traced again when they are called.
+        """
+        if not self._reverse or not self._reverse.kept_updates:
+            return 0
+
+        def first_updates(key: Array, trajectory: Trajectory) -> list[Any]:
+            state = LearnerState(tape=(), inner_updates=0, meta_updates=0, **self._born(key, None))
+            count, baseline, kept = jnp.zeros((), jnp.int32), jnp.zeros(()), []
+            for _ in range(min(self._reverse.kept_updates, 2)):
+                _, made, of_update, *_ = self._update_inner(state, trajectory, count, baseline, state.tape)
+                entry = TapeEntry(state.inner, *made[:2], trajectory, count, made[2], None, baseline, of_update)
+                state = state._replace(tape=(*state.tape, entry))
+                kept.append(of_update)
+            return kept
+
+        first, *later = (
+            sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(kept))
+            for kept in jax.eval_shape(first_updates, jax.random.key(0), trajectory)
+        )
+        return first + sum(later) * (self._reverse.kept_updates - 1)
+
     def _arrive(
         self, trajectory: Trajectory, baseline: RunningMean, context: Any
     ) -> tuple[Array, Array, RunningMean, Any]:
@@ -250,7 +277,7 @@ class Learner:
                     state.inner.params,
                     state.tape[-1].trajectory if same else last.trajectory,
                     state.tape[0].state.params,
-                    last.stream_return.mean(),
+                    last.stream_return,
                     weight,
                 )
             if not ends:
@@ -271,11 +298,11 @@ class Learner:
         if self.agent.meta_penalty:
             given = (state.meta.params, state.inner.params, last.trajectory)
             estimate, logs["penalty"] = self._penalised(estimate, *given)
-        meta, skipped = self._meta_step(state.meta, estimate.gradient, state.skipped)
+        meta, skipped, was_skipped, by_name = self._meta_step(state.meta, estimate.gradient, state.skipped)
         metrics = {f"meta_grad/{name}": value for name, value in estimate.diagnostics.items()}
         metrics |= {f"outer_loss/{name}": value for name, value in logs.items()}
-        metrics["skipped/meta"] = skipped.meta_run > 0
-        metrics |= {f"meta_grad/of_{name}": value for name, value in _by_name(estimate.gradient).items()}
+        metrics["skipped/meta"] = was_skipped
+        metrics |= {f"meta_grad/of_{name}": value for name, value in by_name.items()}
         state = state._replace(meta=meta, tape=(), trace=trace, skipped=skipped, meta_updates=state.meta_updates + 1)
         return state, metrics, forward
 
@@ -319,17 +346,21 @@ class Learner:
         metrics["skipped/leaves"] = bad
         return select(applied, new, inner), (grads, output.logits, applied), kept, trace, skipped, metrics
 
-    def _meta_step(self, meta: MetaState, gradient: MetaParams, skipped: Skipped) -> tuple[MetaState, Skipped]:
-        """One step of η, or none where the meta-gradient is not finite."""
+    def _meta_step(
+        self, meta: MetaState, gradient: MetaParams, skipped: Skipped
+    ) -> tuple[MetaState, Skipped, Array, dict[str, Array]]:
+        """One step of η, or none where the meta-gradient is not finite; whether it was skipped, and what to log."""
+        by_name = _by_name(gradient)
         gradient = self._share(gradient)
         updates, opt_state = self._meta_optimizer.update(gradient, meta.opt_state, meta.params)
         finite = ~jnp.any(nonfinite_leaves(gradient))
         new = select(finite, MetaState(optax.apply_updates(meta.params, updates), opt_state), meta)
-        return new, skipped._replace(meta=skipped.meta + ~finite, meta_run=jnp.where(finite, 0, skipped.meta_run + 1))
+        skipped = skipped._replace(meta=skipped.meta + ~finite, meta_run=jnp.where(finite, 0, skipped.meta_run + 1))
+        return new, skipped, ~finite, by_name
 
     def meta_values(self, state: LearnerState) -> Mapping[str, Array]:
         """η by name, in its own units."""
-        return self.agent.meta_values(state.meta.params)
+        return self._meta_values(state.meta.params)
 
 
 def _by_name(tree: MetaParams) -> dict[str, Array]:

@@ -156,7 +156,18 @@ def self_check() -> Iterator[Finding]:
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder) / "run"
         command = [sys.executable, "-m", "scripts.cli", "train", "smoke", "--run-dir", str(run_dir)]
-        command += ["--frames", "5120", "--streams", "8", "--unroll", "10", "--log.updates", "4"]
+        command += [
+            "--frames",
+            "5120",
+            "--streams",
+            "8",
+            "--unroll",
+            "10",
+            "--log.updates",
+            "4",
+            "--log.report",
+            "false",
+        ]
         start = time.monotonic()
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
         if done.returncode:

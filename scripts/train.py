@@ -101,8 +101,7 @@ class _Session:
         self._config = config
         self._directory = run
         self._spec = environment_spec(config.game, config.environment)
-        keep, self._kept = keeps_linearizations(config, self._spec)
-        self._learner = make_learner(config, self._spec, keep=keep)
+        self._learner, self._kept = make_fitting_learner(config, self._spec)
         self._checkpointer = Checkpointer(run.checkpoints, config.checkpoint.keep)
         self._restored = self._restore() if resumed else None
 
@@ -258,7 +257,7 @@ def _agent(name: str, settings: AgentSettings, spec: Any) -> Any:
 def make_learner(config: ExperimentConfig, spec: Any, *, keep: bool = False, **where: Any) -> Any:
     """The learner of an experiment, on every local device if `where` (see `Learner`) does not say otherwise.
 
-    `keep`: see `keeps_linearizations`.
+    `keep`: whether the window's tape keeps linearisations, see `make_fitting_learner`.
     """
     from learner.learner import Learner
     from learner.mesh import Mesh
@@ -281,28 +280,26 @@ def make_learner(config: ExperimentConfig, spec: Any, *, keep: bool = False, **w
     )
 
 
-def keeps_linearizations(config: ExperimentConfig, spec: Any) -> tuple[bool, str]:
-    """Whether the reverse sweep keeps linearisations, and a line that says so; "" where there is nothing to say."""
+def make_fitting_learner(config: ExperimentConfig, spec: Any) -> tuple[Any, str]:
+    """`make_learner` that keeps linearisations where it is told to or has room for them.
+
+    Also returns a line that says which it does; "" where there is nothing to say.
+    """
     import jax
 
     from actors.unroll import trajectory_shapes
-    from learner.inner_update import InnerUpdate
     from learner.mesh import free_bytes
-    from learner.meta_gradients.linearization import kept_bytes
-    from learner.optimizers import make_inner_optimizer
 
-    agent = make_agent_from(config)(spec)
-    own = config.meta_gradient
-    tuned = jax.tree.leaves(jax.eval_shape(agent.init_meta, jax.random.key(0)))
-    if own.differentiation != "reverse" or agent.starts_from_meta or not tuned:
-        return False, ""
-    batch = trajectory_shapes(agent, spec, config.unroll, config.streams)
-    size = kept_bytes(InnerUpdate(agent, make_inner_optimizer(config.optimizer, 1.0)), config.window, batch)
-    size, free = size / jax.local_device_count(), free_bytes()
+    learner = make_learner(config, spec, keep=True)
+    size = learner.kept_bytes(trajectory_shapes(learner.agent, spec, config.unroll, config.streams))
+    if not size:
+        return learner, ""
+    size, free, wanted = size / jax.local_device_count(), free_bytes(), config.meta_gradient.linearization
     share = KEPT_SHARE_ON_CPU if jax.default_backend() == "cpu" else KEPT_SHARE
-    keep = own.linearization == "keep" or (own.linearization == "auto" and size < share * free)
+    keep = wanted == "keep" or (wanted == "auto" and size < share * free)
     what = "keeps" if keep else "rebuilds"
-    return keep, f"the sweep {what} linearisations: {size / 1e9:.2f} GB a window, {free / 1e9:.1f} GB are free"
+    said = f"the sweep {what} linearisations: {size / 1e9:.2f} GB a window, {free / 1e9:.1f} GB are free"
+    return learner if keep else make_learner(config, spec), said
 
 
 def make_actor_from(config: ExperimentConfig) -> functools.partial:

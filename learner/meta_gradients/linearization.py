@@ -10,7 +10,6 @@ Kept: it was linearised when the update was made, and the tape holds what this l
 nothing. Of the window's first update, which has no Hessian, only the network is linearised.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -131,20 +130,3 @@ class Linearization:
             return objective, (loss, output, logs)
 
         return lambda params, terms: jax.grad(total, argnums=0 if first else (0, 1), has_aux=True)(meta, params, terms)
-
-
-def kept_bytes(update: InnerUpdate, window: int, trajectory: Trajectory) -> int:
-    """What the linearisations of a window's K updates hold in memory. `trajectory`: a batch; shapes are enough."""
-    linear, agent = Linearization(update, with_outer=False, with_score=False), update.agent
-    params, meta = (jax.eval_shape(init, jax.random.key(0)) for init in (agent.init, agent.init_meta))
-    state = InnerState(params, jax.eval_shape(update.optimizer.init, params))
-    count = jax.ShapeDtypeStruct((), jnp.int32)
-
-    def size(kept: Any) -> int:
-        return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(kept))
-
-    first = size(jax.eval_shape(linear.forward, params, trajectory))
-    if window == 1:
-        return first
-    later = jax.eval_shape(lambda *given: linear.later_update(*given, None)[-1], meta, state, trajectory, count)
-    return first + (window - 1) * size(later)

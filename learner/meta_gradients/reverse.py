@@ -64,14 +64,15 @@ class ReverseMetaGradient:
         self._later_lags = [lag for lag in correction.lags if lag] if scores else []
         self._with_outer = objective == "all"
         self._linear = Linearization(update, self._with_outer, scores and 0 in correction.lags)
-        self._coefficients = jax.jit(lambda g, b: score_coefficients(g, b, self._weights, correction))
+        self._score_weights = jax.jit(self._score_weights)
         self._anchor_logits = jax.jit(lambda params, t: base.anchor_logits(update.agent, params, t))
         # A program of its own, so that a restored life gets the same bits.
         self._forward = jax.jit(self._linear.forward)
         self._outer_gradient = jax.jit(self._outer_gradient)
         self._shared_outer_gradient = jax.jit(self._shared_outer_gradient)
         self._matching_gradient = jax.jit(lambda *args: matching_gradient(update, bootstrap, *args))
-        self._score_gradient = jax.jit(self._score_gradient)
+        self._start = jax.jit(self._start, static_argnames="apart")
+        self._add_score = jax.jit(self._add_score)
         self._pull_back = jax.jit(self._pull_back, static_argnames="first")
         self._finish = jax.jit(self._finish, static_argnames="apart")
         self._finish_initial = jax.jit(self._finish_initial, static_argnames="apart")
@@ -96,9 +97,14 @@ class ReverseMetaGradient:
             return self._linear.later_update(meta_params, state, trajectory, count, anchor)
         return *self._linear.first_update(meta_params, state, trajectory, count, forward), forward
 
+    @property
+    def kept_updates(self) -> int:
+        """How many of a window's updates leave their linearisation on the tape."""
+        return self._window if self._keep else 0
+
     def place(self, position: int) -> Place:
         """Which way the update at `position` of the window goes: there are no more programs than ways."""
-        if not self._keep or position >= self._window:
+        if position >= self.kept_updates:
             return Place.PLAIN
         return Place.LATER if position else Place.FIRST
 
@@ -147,44 +153,48 @@ class ReverseMetaGradient:
             params = entries[window].state.params if window < len(tape) else final.params
             gradient, parts = self._matching_gradient(params, final, gradient, scored, last.count)
             logs |= parts
-        adjoint = self._start(gradient, final, apart)
-        coefficients = None
+        adjoint = self._start(gradient, final, apart=apart)
+        score_weights = [None] * len(entries)
         if self._correction.coefficient:
-            returns = jnp.stack([entry.stream_return for entry in entries])
-            baselines = jnp.stack([entry.baseline for entry in entries])
-            coefficients = self._coefficients(returns, baselines)
+            score_weights = self._score_weights([(entry.stream_return, entry.baseline) for entry in entries])
         shares = []
         later = range(1, window)
         if len(later) > 1 and not self._keep and isinstance(last.stream_return, jax.core.Tracer):
             # In the graph the later updates are one program as well, by a loop: unrolled it would be compiled for each.
-            adjoint, share = self._scan(meta_params, tape, adjoint, coefficients, later, apart)
+            adjoint, share = self._scan(meta_params, tape, adjoint, score_weights, later)
             shares.append(share)
             later = range(0)
         for j in reversed((0, *later)):
-            terms = self._terms(j, coefficients, tape[j].trajectory, apart)
-            scores = [(tape[j + lag].trajectory, coefficients[j + lag]) for lag in self._later_lags if j + lag < window]
+            scores = [
+                (tape[j + lag].trajectory, score_weights[j + lag]) for lag in self._later_lags if j + lag < window
+            ]
+            terms = self._weights[j], score_weights[j]
             adjoint, share = self._pull(meta_params, tape, tape[j], adjoint, terms, scores, first=j == 0)
             shares.append(share)
         if self._initial:
             return self._finish_initial(adjoint, apart=apart), logs, forward
         return self._finish(meta_params, shares, apart=apart), logs, forward
 
-    def _pull(self, meta_params, tape, entry: TapeEntry, adjoint, terms: Terms, scores, *, first: bool) -> tuple:
+    def _score_weights(self, batches: Sequence[tuple[Array, Array]]) -> list[Array]:
+        """[B] -C_j for each batch of the window, from its stream returns and its baseline."""
+        returns, baselines = (jnp.stack(values) for values in zip(*batches, strict=True))
+        return list(-score_coefficients(returns, baselines, self._weights, self._correction))
+
+    def _pull(self, meta_params, tape, entry: TapeEntry, adjoint, terms, scores, *, first: bool) -> tuple:
         """One update of the sweep: `_pull_back`, and what later batches' scores add to the adjoint of its input.
 
-        scores: of each batch that `entry`'s parameters acted later, the trajectory and its coefficients.
+        scores: of each batch that `entry`'s parameters acted later, the trajectory and the weights of its scores.
         """
         first = first and not self._initial
         anchor = None
         if self._with_outer and not first and not self._keep:
             anchor = self._anchor(tape, entry.trajectory)
-        adjoint, share = self._pull_back(meta_params, entry, anchor, adjoint, terms, first=first)
-        for trajectory, coefficients in () if first else scores:
-            gradient = self._score_gradient(entry.state.params, trajectory, -coefficients, entry.count)
-            adjoint = self._add(adjoint, gradient)
+        adjoint, share = self._pull_back(meta_params, entry, anchor, adjoint, *terms, first=first)
+        for trajectory, weights in () if first else scores:
+            adjoint = self._add_score(adjoint, entry.state.params, trajectory, weights, entry.count)
         return adjoint, share
 
-    def _scan(self, meta_params, tape, adjoint, coefficients, positions: range, apart: bool) -> tuple:
+    def _scan(self, meta_params, tape, adjoint, score_weights, positions: range) -> tuple:
         """`_pull` through the updates at `positions`, from the last to the first, and the sum of their shares."""
         end = positions.stop
 
@@ -195,11 +205,11 @@ class ReverseMetaGradient:
         scores = [
             (
                 stack([tape[min(j + lag, end - 1)].trajectory for j in positions]),
-                stack([coefficients[j + lag] if j + lag < end else jnp.zeros_like(coefficients[0]) for j in positions]),
+                stack([score_weights[j + lag] if j + lag < end else 0 * score_weights[0] for j in positions]),
             )
             for lag in self._later_lags
         ]
-        terms = stack([self._terms(j, coefficients, tape[j].trajectory, apart) for j in positions])
+        terms = stack([(self._weights[j], score_weights[j]) for j in positions])
         entries = stack([tape[j] for j in positions])
 
         def pull(adjoint, given):
@@ -208,22 +218,18 @@ class ReverseMetaGradient:
         adjoint, shares = jax.lax.scan(pull, adjoint, (entries, terms, scores), reverse=True)
         return adjoint, jax.tree.map(lambda share: share.sum(axis=0), shares)
 
-    def _start(self, gradient: Params, final: InnerState, apart: bool) -> InnerState:
+    def _start(self, gradient: Params, final: InnerState, *, apart: bool) -> InnerState:
         zeros = jax.tree.map(jnp.zeros_like, final)
         parts = [InnerState(gradient, zeros.opt_state)] + ([zeros] if apart else [])
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
 
-    def _terms(self, j: int, coefficients: Array | None, trajectory: Trajectory, apart: bool) -> Terms:
-        """Of position j, by parts of the adjoint: the outer loss is the direct one's, the score the correction's."""
-        outer = jnp.asarray(self._weights[j], trajectory.reward.dtype)
-        score = jnp.zeros(trajectory.reward.shape[1:], outer.dtype) if coefficients is None else -coefficients[j]
+    def _terms(self, outer: Array, score: Array | None, trajectory: Trajectory, parts: int) -> Terms:
+        """An update's, by parts of the adjoint: the outer loss is the direct one's, the score the correction's."""
+        outer = jnp.asarray(outer, trajectory.reward.dtype)
+        score = jnp.zeros(trajectory.reward.shape[1:], outer.dtype) if score is None else score
         zero = jax.tree.map(jnp.zeros_like, Terms(outer, score))
-        parts = [Terms(outer, zero.score), Terms(zero.outer, score)] if apart else [Terms(outer, score)]
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
-
-    def _add(self, adjoint: InnerState, gradient: Params) -> InnerState:
-        """A score's gradient belongs to the last part."""
-        return adjoint._replace(params=jax.tree.map(lambda a, g: a.at[-1].add(g), adjoint.params, gradient))
+        split = [Terms(outer, zero.score), Terms(zero.outer, score)] if parts > 1 else [Terms(outer, score)]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *split)
 
     def _anchor(self, tape: Sequence[TapeEntry], trajectory: Trajectory) -> Array | None:
         """The policy at the window's start on `trajectory`; for the window's first batch the inner update had it."""
@@ -246,18 +252,22 @@ class ReverseMetaGradient:
         cotangent, logs = jax.grad(self._outer_loss, has_aux=True)(forward.output, trajectory, anchor, weight)
         return self._linear.pull(forward, cotangent, params), logs
 
-    def _score_gradient(self, params, trajectory, coefficients, version) -> Params:
+    def _add_score(self, adjoint: InnerState, params, trajectory, weights, version) -> InnerState:
+        """The adjoint of `params` with the gradient of their weighted score, which belongs to the last part."""
+
         def weighted(params):
-            return jnp.vdot(
-                coefficients, base.score(self._update.agent.unroll(params, trajectory), trajectory, version)
-            )
+            return jnp.vdot(weights, base.score(self._update.agent.unroll(params, trajectory), trajectory, version))
 
-        return jax.grad(weighted)(params)
+        gradient = jax.grad(weighted)(params)
+        return adjoint._replace(params=jax.tree.map(lambda a, g: a.at[-1].add(g), adjoint.params, gradient))
 
-    def _pull_back(self, meta_params, entry: TapeEntry, anchor, adjoint: InnerState, terms: Terms, *, first: bool):
+    def _pull_back(self, meta_params, entry: TapeEntry, anchor, adjoint: InnerState, outer, score, *, first: bool):
         """Adjoint of the update's output -> adjoint of its input with the terms' gradients, and the shares of ∂/∂η
         ([parts, B, …] by stream).
+
+        outer: w_j of the outer loss on its batch; score: [B] weights of its batch's scores, None where there are none.
         """
+        terms = self._terms(outer, score, entry.trajectory, len(jax.tree.leaves(adjoint)[0]))
         meta = {}  # η enters no loss where it is θ^0
         if not self._initial:
             meta = base.per_stream_meta(meta_params, entry.trajectory.reward.shape[1])

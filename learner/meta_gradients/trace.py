@@ -91,7 +91,7 @@ class TraceMetaGradient:
         params: Params,
         trajectory: Trajectory,
         anchor_params: Params,
-        mean_return: Array,
+        stream_return: Array,
         weight: Array,
     ) -> tuple[TraceState, dict[str, Array]]:
         """Adds weight · (zᵀ∂outer/∂θ - λ (R̄ q - q_b)) at one batch, before the update that uses the batch."""
@@ -106,7 +106,7 @@ class TraceMetaGradient:
             return tangent, logs
 
         direct, logs = jax.vmap(along, out_axes=(0, None))(trace.sensitivity.params)
-        correction = -self._correction.coefficient * (mean_return * trace.scores - trace.scores_baseline)
+        correction = -self._correction.coefficient * (stream_return.mean() * trace.scores - trace.scores_baseline)
         trace = trace._replace(
             direct=trace.direct + weight * direct / direct.shape[1], correction=trace.correction + weight * correction
         )

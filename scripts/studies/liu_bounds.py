@@ -31,7 +31,7 @@ STEPS = {"smoke": (1, 2), "small": (1, 2, 4, 6), "paper": (1, 2, 3, 4, 5, 6)}
 RATES = {"smoke": (1.0, 3.0), "small": (0.3, 1.0, 3.0, 6.0), "paper": (0.3, 1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0)}
 TASKS = {"smoke": 2, "small": 10, "paper": 10}
 REPEATS = {"smoke": 4, "small": 200, "paper": 1_000}
-RATE, FIXED_STEPS = 3.0, 2
+RATE, FIXED_STEPS = 3.0, {"smoke": 1, "small": 2, "paper": 2}
 FIXED_SAMPLES = {"smoke": 16, "small": 32, "paper": 32}
 LONG = 60  # steps of an episode whose end γ^60 makes worthless, for expectations
 SURROGATE = {"plain": "plain", "plain, no baseline": "plain", "LVC": "lvc"}
@@ -61,9 +61,10 @@ class Expected(NamedTuple):
 
 
 class Erroneous(NamedTuple):
-    """MAML of `FIXED_STEPS` updates, all exact but for an error of size h in the Hessians."""
+    """MAML, all exact but for an error of size h in the Hessians."""
 
     sizes: tuple[float, ...]
+    steps: int
     rates: tuple[float, ...]
     tasks: int
     repeats: int
@@ -72,7 +73,7 @@ class Erroneous(NamedTuple):
 def _cells(scale: str, seeds: int) -> list[Cell]:
     del seeds
     tasks, repeats, steps = TASKS[scale], REPEATS[scale], STEPS[scale]
-    found = [Cell(f"|τ| = {n}", Sampled(n, FIXED_STEPS, (RATE,), tasks, repeats)) for n in SAMPLES[scale]]
+    found = [Cell(f"|τ| = {n}", Sampled(n, FIXED_STEPS[scale], (RATE,), tasks, repeats)) for n in SAMPLES[scale]]
     # The longest window is also the one of the learning rates.
     found += [
         Cell(f"K = {k}", Sampled(FIXED_SAMPLES[scale], k, RATES[scale] if k == steps[-1] else (RATE,), tasks, repeats))
@@ -83,7 +84,10 @@ def _cells(scale: str, seeds: int) -> list[Cell]:
         for name in HESSIANS[scale]
         for k in steps
     ]
-    return [*found, Cell("Hessian, an error of h", Erroneous(ERRORS[scale], ERROR_RATES[scale], tasks, 20))]
+    return [
+        *found,
+        Cell("Hessian, an error of h", Erroneous(ERRORS[scale], FIXED_STEPS[scale], ERROR_RATES[scale], tasks, 20)),
+    ]
 
 
 def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
@@ -131,7 +135,7 @@ def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
 
 def _with_errors(point: Erroneous, tell: Callable[[float], None]) -> list[Row]:
     """A row for each learning rate, h and MDP."""
-    config = override(tabular("maml"), {"window": FIXED_STEPS, "streams": 1})  # nothing is read from samples
+    config = override(tabular("maml"), {"window": point.steps, "streams": 1})  # nothing is read from samples
     estimator, repeats, rows = compiled(config), point.repeats, []
     for index, rate in enumerate(point.rates):
         tell(index / len(point.rates))
@@ -139,7 +143,7 @@ def _with_errors(point: Erroneous, tell: Callable[[float], None]) -> list[Row]:
         for size in point.sizes:
             found, _ = estimates(estimator, point.tasks, repeats, EXACT, rate, repeats, size)
             rows += [
-                {"kind": "Erroneous", "task": task, "steps": FIXED_STEPS, "rate": rate, "error": size}
+                {"kind": "Erroneous", "task": task, "steps": point.steps, "rate": rate, "error": size}
                 | {"bias": np.linalg.norm(found[task].mean(axis=0) - exact[task, 0]) / np.linalg.norm(exact[task, 0])}
                 for task in range(point.tasks)
             ]
@@ -212,7 +216,8 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
 def _error_verdicts(rows: Sequence[Row]) -> list[Verdict]:
     low, high = present(rows, "rate")[0], present(rows, "rate")[-1]
     slope = slopes([row for row in rows if row["rate"] == low], "error", "bias")
-    claim = f"MAML with an error of h in its Hessians (K = {FIXED_STEPS}, rate {low:g}): the bias grows as h (± 0.1)"
+    steps = rows[0]["steps"]
+    claim = f"MAML with an error of h in its Hessians (K = {steps:.0f}, rate {low:g}): the bias grows as h (± 0.1)"
     apart = "disagree" if slope.high < 0.9 or slope.low > 1.1 else "undecided"
     linear = "agree" if slope.low > 0.9 and slope.high < 1.1 else apart
     verdicts = [Verdict(claim, f"slope {slope} of its log against log h", linear)]
@@ -312,7 +317,7 @@ def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
             axis.legend()
         for rate in present(erroneous, "rate"):
             at, bias = table([row for row in erroneous if row["rate"] == rate], "error", "bias")
-            axes[2].plot(at, bias.mean(axis=0), "o-", label=f"MAML, K = {FIXED_STEPS}, rate {rate:g}")
+            axes[2].plot(at, bias.mean(axis=0), "o-", label=f"MAML, K = {erroneous[0]['steps']:.0f}, rate {rate:g}")
         axes[2].set(xlabel="h of an error in the Hessian", ylabel="relative bias", xscale="log", yscale="log")
         axes[2].legend()
     return [
@@ -324,12 +329,13 @@ def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
 
 
 def setting(scale: str) -> str:
+    fixed = FIXED_STEPS[scale]
     return (
         f"{TASKS[scale]} random MDPs as in liu_maml. Compositional bias: MAML, updates from samples, Hessian and outer"
-        f" gradient exact; {REPEATS[scale]} estimates for each; |τ| swept at K = {FIXED_STEPS}, K and the learning rate"
+        f" gradient exact; {REPEATS[scale]} estimates for each; |τ| swept at K = {fixed}, K and the learning rate"
         f" at |τ| = {FIXED_SAMPLES[scale]}, rate {RATE:g} otherwise. Hessian bias: LIRPG, updates and outer gradient"
         " exact, the Jacobians those of each surrogate in expectation (`tabular_exact`), so that nothing is sampled;"
-        f" the baseline is the true value. The error of h: MAML, K = {FIXED_STEPS}, all exact, and mean((h + 0.3 ξ) θ²)"
+        f" the baseline is the true value. The error of h: MAML, K = {fixed}, all exact, and mean((h + 0.3 ξ) θ²)"
         " in the loss that is differentiated again; bias of the mean of 20. Slopes are fitted MDP by MDP; intervals are"
         " over MDPs."
     )

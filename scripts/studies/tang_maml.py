@@ -31,7 +31,7 @@ ARMS = {
     PLAIN: {},
 }
 ESTIMATED_ARMS = {"smoke": (SF, BASED, LSF), "small": tuple(ARMS), "paper": tuple(ARMS)}
-TRAINED_ARMS = {"smoke": (SF, LSF), "small": (SF, BASED, LSF), "paper": (SF, BASED, LSF)}  # of Algorithm 1
+TRAINED_ARMS = {"smoke": (LSF,), "small": (SF, BASED, LSF), "paper": (SF, BASED, LSF)}  # of Algorithm 1
 WORLD = {"environment.mdp_states": 5, "environment.mdp_actions": 3, "environment.mdp_horizon": 5, "unroll": 6}
 
 

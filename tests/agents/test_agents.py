@@ -58,6 +58,9 @@ def inner_loss(agent, meta, params, trajectory):
     return jnp.mean(agent.inner_loss(meta, agent.unroll(params, trajectory), trajectory)[0])
 
 
+with_gradient = jax.jit(jax.value_and_grad(inner_loss, argnums=2), static_argnums=0)
+
+
 @pytest.mark.parametrize("name", ["stac", "mgrl"])
 def test_held_still_a_self_tuning_agent_is_impala_bit_for_bit(name, trajectory, params):
     agent = make(name)
@@ -91,7 +94,7 @@ def test_everything_learns_and_no_input_is_changed(name, trajectory):
         anchor = agent.unroll(params, trajectory).logits
         return jnp.mean(agent.outer_loss(agent.unroll(new, trajectory), trajectory, anchor)[0]), gradient
 
-    meta_gradient, gradient = jax.grad(after_a_step, has_aux=True)(meta)
+    meta_gradient, gradient = jax.jit(jax.grad(after_a_step, has_aux=True))(meta)
     assert all(np.any(leaf) and np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
     assert jax.tree.structure(meta_gradient) == jax.tree.structure(meta)
     assert all(np.max(np.abs(leaf)) > 1e-7 for leaf in jax.tree.leaves(meta_gradient))
@@ -107,14 +110,14 @@ def test_auxiliary_heads_of_no_weight_leave_stac(trajectory):
     assert len(meta) == 3 * len(stac.init_meta(jax.random.key(1)))
     off = {name: -jnp.inf if name[:-2].endswith("_weight") else value for name, value in meta.items()}
     own = {name: value for name, value in meta.items() if name[-1] not in "12"}
-    loss, gradient = jax.value_and_grad(inner_loss, argnums=2)(stacx, off, params, trajectory)
-    expected, expected_gradient = jax.value_and_grad(inner_loss, argnums=2)(stac, own, stac_params, trajectory)
+    loss, gradient = with_gradient(stacx, off, params, trajectory)
+    expected, expected_gradient = with_gradient(stac, own, stac_params, trajectory)
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
     for module, leaves in gradient.items():
         for name, leaf in leaves.items():
             reference = expected_gradient[module][name] if module in expected_gradient else np.zeros_like(leaf)
             np.testing.assert_allclose(leaf, reference, rtol=1e-5, atol=1e-6)
-    assert np.any(jax.grad(inner_loss, argnums=2)(stacx, meta, params, trajectory)["auxiliary_value"]["w"])
+    assert np.any(with_gradient(stacx, meta, params, trajectory)[1]["auxiliary_value"]["w"])
 
 
 @pytest.mark.parametrize("form", ["state", "history"])

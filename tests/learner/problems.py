@@ -6,7 +6,7 @@ import numpy as np
 
 from agents.config import AgentSettings, InnerLossConfig, MetaInitConfig, NetworkConfig, OuterLossConfig
 from agents.make import make_agent
-from agents.types import Agent, EnvironmentSpec, NetworkOutput, Trajectory
+from agents.types import Agent, EnvironmentSpec, NetworkOutput, Params, Trajectory
 from learner.config import BootstrapConfig, InnerOptimizerConfig, MetaGradientConfig, MetaOptimizerConfig
 from learner.inner_update import InnerUpdate
 from learner.learner import Learner
@@ -74,6 +74,11 @@ def learner(agent: Agent, window=3, correction=0.0, discount=1.0, lags=(0,), str
         mesh=groups.get("mesh") or Mesh(jax.local_devices()[:1]),
         keep=groups.get("keep", False),
     )
+
+
+def start(agent: Agent) -> Params:
+    """θ as a learner's life begins: its program draws it, whose float32 another program rounds otherwise."""
+    return learner(agent).init(jax.random.key(1)).inner.params
 
 
 def optimizer(name: str, **settings) -> InnerOptimizerConfig:

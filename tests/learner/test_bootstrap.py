@@ -40,7 +40,7 @@ def swept(agent, trajectories, window, config, optimizer):
 
 
 def states_of(meta, agent, update, trajectories):
-    params = agent.init(jax.random.key(1))
+    params = problems.start(agent)
     states, step = [InnerState(params, update.optimizer.init(params))], jax.jit(update.__call__)
     for j, trajectory in enumerate(trajectories[:-1]):
         states.append(step(meta, states[j], trajectory, jnp.asarray(j, float))[0])

@@ -54,6 +54,19 @@ def small():
     )
 
 
+@pytest.mark.parametrize("objective", ["same", "all"])
+@pytest.mark.parametrize("window", [1, 3])
+def test_what_the_tape_keeps_is_known_before_there_is_any(small, window, objective):
+    config = MetaGradientConfig(objective=objective)
+    learner = problems.learner(small, window, meta_gradient=config, keep=True)
+    batch = jax.tree.map(lambda x: np.float32(x) if x.dtype == np.float64 else x, problems.trajectory(small, 0, 0))
+    size = learner.kept_bytes(jax.eval_shape(lambda: batch))
+    states, _ = live(learner, [batch] * window)
+    kept = [leaf for entry in states[-1].tape for leaf in jax.tree.leaves(entry.kept)]
+    assert size == sum(leaf.nbytes for leaf in kept) > 0
+    assert problems.learner(small, window, meta_gradient=config).kept_bytes(batch) == 0
+
+
 @pytest.mark.usefixtures("float64")
 def test_each_batch_moves_theta_once_and_eta_moves_once_a_window(small, window=2):
     """Against a replay in which batch K closes a window and then, with the new η, opens the next one."""

@@ -16,9 +16,9 @@ from tests.learner import problems
 pytestmark = pytest.mark.usefixtures("float64")
 
 
-def run_window(learner, agent, trajectories):
+def run_window(learner, trajectories, state=None):
     """The learner's own path; the meta-gradient of the window that the last trajectory closes."""
-    state = learner.init(jax.random.key(1))
+    state = learner.init(jax.random.key(1)) if state is None else state
     for trajectory in trajectories:
         state, metrics = learner.step(state, trajectory)
     return {name.removeprefix("meta_grad/of_"): value for name, value in metrics.items() if "/of_" in name}, metrics
@@ -28,7 +28,7 @@ def unrolled_objective(meta, agent, update, trajectories, objective, correction)
     """What the window's meta-gradient must be the gradient of: the unrolled window, every term in one graph."""
     window = len(trajectories) - 1
     initial = agent.starts_from_meta
-    params = meta["params"] if initial else agent.init(jax.random.key(1))
+    params = meta["params"] if initial else problems.start(agent)
     states, step = [InnerState(params, update.optimizer.init(params))], jax.jit(update.__call__)
     for j in range(window):
         states.append(step(meta, states[j], trajectories[j], jnp.asarray(j, float))[0])
@@ -93,7 +93,7 @@ def test_sweep_equals_autodiff_through_the_window(
     scale = max(abs(float(g)) for g in exact.values())
     assert scale > 1e-6
     norm = np.sqrt(sum(float(g) ** 2 for g in exact.values()))
-    swept, metrics = run_window(learner, agent, trajectories)
+    swept, metrics = run_window(learner, trajectories)
     for leaf, value in exact.items():
         assert abs(float(swept[leaf] - value)) < 1e-9 * scale, leaf
     np.testing.assert_allclose(metrics["meta_grad/norm"], norm, rtol=1e-9)
@@ -110,7 +110,7 @@ def test_sweep_equals_finite_differences(name, objective):
     update = problems.inner_update(agent, config)
     trajectories = [problems.trajectory(agent, k, k) for k in range(window + 1)]
     learner = problems.learner(agent, window, optimizer=config, meta_gradient=MetaGradientConfig(objective=objective))
-    swept, _ = run_window(learner, agent, trajectories)
+    swept, _ = run_window(learner, trajectories)
     objective_ = jax.jit(
         lambda meta: unrolled_objective(meta, agent, update, trajectories, objective, Correction(0, 1, False, (0,)))
     )
@@ -167,7 +167,7 @@ def test_the_bandits_two_rates_are_those_of_finite_differences():
         problems.trajectory(agent, k, k)._replace(context=jnp.asarray(k + 1, jnp.int32)) for k in range(window + 1)
     ]
     learner = problems.learner(agent, window, optimizer=config, meta_gradient=MetaGradientConfig(objective="all"))
-    swept, _ = run_window(learner, agent, trajectories)
+    swept, _ = run_window(learner, trajectories)
     update, none = problems.inner_update(agent, config), Correction(0, 1, False, (0,))
     value = jax.jit(lambda meta: unrolled_objective(meta, agent, update, trajectories, "all", none))
     start, eps = agent.init_meta(jax.random.key(1)), 1e-5
@@ -185,7 +185,6 @@ def test_undivided_sweep_gives_the_same_meta_gradient():
     together, apart = (
         run_window(
             problems.learner(agent, window, 0.7, meta_gradient=MetaGradientConfig(diagnostics=int(flag))),
-            agent,
             trajectories,
         )
         for flag in (False, True)
@@ -204,8 +203,8 @@ def test_stream_shares_sum_to_the_meta_gradient_and_snr_is_their_ratio():
         for t in trajectories
     ]
     learner = problems.learner(agent, 1)
-    _, noisy = run_window(learner, agent, trajectories)
-    _, quiet = run_window(learner, agent, alike)
+    _, noisy = run_window(learner, trajectories)
+    _, quiet = run_window(learner, alike)
     assert 0 < noisy["meta_grad/snr"] < 100
     assert quiet["meta_grad/snr"] > 1e6
 
@@ -257,7 +256,7 @@ def test_sweep_differentiates_every_surrogate(surrogate):
     def sweep(name):
         agent = problems.agent(inner=InnerLossConfig(surrogate=name, surrogate_decay=0.8))
         trajectories = [problems.trajectory(agent, k, k) for k in range(window + 1)]
-        swept, _ = run_window(problems.learner(agent, window, optimizer=config), agent, trajectories)
+        swept, _ = run_window(problems.learner(agent, window, optimizer=config), trajectories)
         return agent, trajectories, swept
 
     agent, trajectories, swept = sweep(surrogate)
@@ -285,10 +284,11 @@ def test_sweep_in_the_graph_is_that_on_the_host():
     learner = problems.learner(
         agent, window, 0.7, 0.9, (lag,), optimizer=problems.optimizer("adam"), meta_gradient=config
     )
-    on_host, metrics = run_window(learner, agent, trajectories)
+    state = learner.init(jax.random.key(1))
+    on_host, metrics = run_window(learner, trajectories, state)
     assert metrics["meta_grad/correction_norm"] > 1e-3 * metrics["meta_grad/direct_norm"]
     # As one program and without any optimisation (see conftest.py) it would lose digits, loop or not.
     optimised = {"xla_backend_optimization_level": 1}
-    in_graph = jax.jit(lambda given: run_window(learner, agent, given)[0], compiler_options=optimised)(trajectories)
+    in_graph = jax.jit(lambda given: run_window(learner, given, state)[0], compiler_options=optimised)(trajectories)
     for leaf, value in on_host.items():
         np.testing.assert_allclose(in_graph[leaf], value, rtol=1e-9)

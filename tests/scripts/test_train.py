@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from actors.environments.make import environment_spec
+from actors.unroll import trajectory_shapes
 from agents.networks_meta import rule_network
 from agents.rules import save_rule
 from configs.presets import preset
 from configs.tree import override
 from learner.checkpoint import Checkpointer
 from scripts.cli import main
-from scripts.train import keeps_linearizations
+from scripts.train import make_fitting_learner
 
 TINY = ["smoke", "--streams", "4", "--unroll", "5", "--window", "3", "--correction", "0.1", "--network.hidden", "8"]
 TINY += ["--log.updates", "4", "--log.tensorboard", "false", "--log.report", "false"]
@@ -194,15 +195,16 @@ def test_linearisations_are_kept_where_they_are_a_small_part_of_the_memory(monke
     monkeypatch.setattr("learner.mesh.free_bytes", lambda: free)
     config = override(preset("smoke"), {"meta_gradient.linearization": choice})
     spec = environment_spec(config.game, config.environment)
-    keep, said = keeps_linearizations(config, spec)
-    assert keep == kept and ("keeps" if kept else "rebuilds") in said
-    one_update = keeps_linearizations(override(config, {"window": 1, "correction": 0.0}), spec)[1]
+    learner, said = make_fitting_learner(config, spec)
+    batch = trajectory_shapes(learner.agent, spec, config.unroll, config.streams)
+    assert (learner.kept_bytes(batch) > 0) == kept and ("keeps" if kept else "rebuilds") in said
+    one_update = make_fitting_learner(override(config, {"window": 1, "correction": 0.0}), spec)[1]
     assert one_update and one_update != said  # it takes less
 
 
 def test_nothing_is_kept_where_nothing_is_swept():
     config = preset("atari_impala")
-    assert keeps_linearizations(config, environment_spec(config.game, config.environment)) == (False, "")
+    assert make_fitting_learner(config, environment_spec(config.game, config.environment))[1] == ""
 
 
 def test_a_learned_rule_trains_a_new_agent_elsewhere(tmp_path):
