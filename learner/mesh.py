@@ -32,6 +32,9 @@ class Mesh:
         self._replicated = NamedSharding(mesh, PartitionSpec())
         self._leading = NamedSharding(mesh, PartitionSpec(STREAMS))
         self._second = NamedSharding(mesh, PartitionSpec(None, STREAMS))
+        second = {name: self._second for name in Trajectory._fields}
+        own = {"core_state": self._leading, "params_version": self._leading, "context": self._replicated}
+        self._of_batch = Trajectory(**second | own)
 
     def replicate(self, tree: Any) -> Any:
         """Arrays of `tree` on every device; other leaves (counters) as they are."""
@@ -39,12 +42,7 @@ class Mesh:
 
     def shard(self, trajectory: Trajectory) -> Trajectory:
         """One transfer of a batch, split over its streams."""
-        second = {name: self._second for name in Trajectory._fields}
-        core = jax.tree.map(lambda _: self._leading, trajectory.core_state)
-        context = jax.tree.map(lambda _: self._replicated, trajectory.context)
-        own = {"core_state": core, "params_version": self._leading, "context": context}
-        shardings = Trajectory(**second | own)
-        return jax.device_put(trajectory, shardings)
+        return jax.device_put(trajectory, self._of_batch)
 
     def shard_streams(self, array: Array, axis: Literal[0, 1] = 0) -> Array:
         """[B, ...], or with axis 1 [T, B, ...], split over its streams."""
