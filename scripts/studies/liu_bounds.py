@@ -11,7 +11,7 @@ from actors.environments.make import make_jax_environment
 from configs.tree import override
 from scripts.figure import panels
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
-from scripts.studies.statistics import is_above
+from scripts.studies.statistics import is_above, is_slope
 from scripts.studies.tabular import EXACT, Exact, tabular
 from scripts.studies.tabular_exact import values
 from scripts.studies.tabular_sweep import (
@@ -186,10 +186,11 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
     found = sweeps(rows)
     slope = slopes(found["samples"], "samples", "inner_error")
     verdicts = [
-        Verdict(
+        is_slope(
             "the updates' error E‖θ̂^K - θ^K‖ falls as 1/√|τ|",
+            slope,
+            -0.5,
             f"slope {slope} of its log against log |τ|",
-            "agree" if slope.low > -0.6 and slope.high < -0.4 else "disagree",
         )
     ]
     for column, what in (("rate", "the learning rate"), ("steps", "the number of updates K")):
@@ -218,9 +219,7 @@ def _error_verdicts(rows: Sequence[Row]) -> list[Verdict]:
     slope = slopes([row for row in rows if row["rate"] == low], "error", "bias")
     steps = rows[0]["steps"]
     claim = f"MAML with an error of h in its Hessians (K = {steps:.0f}, rate {low:g}): the bias grows as h (± 0.1)"
-    apart = "disagree" if slope.high < 0.9 or slope.low > 1.1 else "undecided"
-    linear = "agree" if slope.low > 0.9 and slope.high < 1.1 else apart
-    verdicts = [Verdict(claim, f"slope {slope} of its log against log h", linear)]
+    verdicts = [is_slope(claim, slope, 1.0, f"slope {slope} of its log against log h")]
     if low < high:
         size = present(rows, "error")[-1]
         biases = (by_task(rows, "bias", rate=rate, error=size) for rate in (high, low))

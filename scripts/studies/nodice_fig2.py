@@ -32,7 +32,7 @@ from scripts.studies.nodice_plane import (
     summaries,
     windows_of,
 )
-from scripts.studies.statistics import is_above, is_not_below
+from scripts.studies.statistics import is_above, is_same
 
 GRID = {"smoke": (2.0,), "small": (1.0, 2.5), "paper": (1.0, 1.75, 2.5, 3.25, 4.0)}
 SAMPLES = {"smoke": 200, "small": 12_000, "paper": 2_000_000}
@@ -90,7 +90,7 @@ def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
 def judge(rows: Sequence[Row]) -> list[Verdict]:
     end = {name: ends(rows, LEARN + name) for name in learned(rows, LEARN)}
     same = f"with the full correction η learns what it learns by finite differences (within {MARGIN:g} a pull)"
-    verdicts = [is_not_below(same, end[CORRECTED], end[FINITE_DIFFERENCES], MARGIN)]
+    verdicts = [is_same(same, end[CORRECTED], end[FINITE_DIFFERENCES], MARGIN)]
     for name in (name for name in (NAIVE, DICE) if name in end):
         ahead = is_above(f"finite differences end better than {name}", end[FINITE_DIFFERENCES], end[name])
         verdicts += [ahead, _falls(rows, name)]
@@ -100,9 +100,12 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
     found = summaries(rows)
     longest = f"T={windows_of(found)[-1]}"
     full, none = found[f"{longest} λ=1"], found[f"{longest} λ=0"]
+    unseen = "is unbiased: no bias is seen where that of λ = 0 is"
     verdicts += [
+        no_bias(f"untruncated, the full correction {unseen}", full, none),
         all_above("untruncated, DiCE is less biased than naive", [(none.squared_bias, found[DICE].squared_bias)]),
         all_above("untruncated, DiCE is noisier than naive", [(found[DICE].variance, none.variance)]),
+        no_bias(f"untruncated, DiCE with the full correction {unseen}", found[DICE_CORRECTED], none),
         all_above("DiCE adds bias to the full correction", [(found[DICE_CORRECTED].squared_bias, full.squared_bias)]),
         all_above("DiCE adds variance to the full correction", [(found[DICE_CORRECTED].variance, full.variance)]),
     ]

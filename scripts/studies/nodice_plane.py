@@ -150,25 +150,26 @@ def all_above(claim: str, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Ver
 
 
 def no_bias(claim: str, own: Summary, control: Summary) -> Verdict:
-    """Whether no bias is seen, at a size of sample at which that of `control`, which is biased, is.
+    """Whether no bias is seen, where one of the size of that of `control`, which is biased, would be.
 
     Student's t over groups for each point and rate, at 5 % for all together (Bonferroni). The squared bias would not
     do: near zero its estimate is far from normal, and its interval too narrow.
     """
 
-    def t_and_error(summary: Summary) -> tuple[np.ndarray, np.ndarray]:
+    def bias_and_error(summary: Summary) -> tuple[np.ndarray, np.ndarray]:
         difference = (summary.mean - summary.truth).reshape(GROUPS, -1)
-        error = difference.std(axis=0, ddof=1) / np.sqrt(GROUPS)
-        return np.abs(difference.mean(axis=0)) / error, error
+        return np.abs(difference.mean(axis=0)), difference.std(axis=0, ddof=1) / np.sqrt(GROUPS)
 
-    (found, error), (seen, _) = t_and_error(own), t_and_error(control)
+    (bias, error), (control_bias, control_error) = bias_and_error(own), bias_and_error(control)
+    found, seen = bias / error, control_bias / control_error
     limit = float(stats.t.ppf(1 - 0.025 / len(found), GROUPS - 1))
     size = np.abs(own.truth.mean(axis=0)).mean()
-    below = float(np.max((found + limit) * error) / size)
-    verdict = "disagree" if found.max() > limit else "agree" if seen.max() > limit else "undecided"
+    below, other = float(np.max((found + limit) * error) / size), float(np.max(control_bias) / size)
+    told_apart = seen.max() > limit and below < other
+    verdict = "disagree" if found.max() > limit else "agree" if told_apart else "undecided"
     measured = (
-        f"largest |t| {found.max():.2f}, limit {limit:.2f}; of {seen.max():.1f} without correction; at 95 % any bias is"
-        f" below {below:.0%} of the mean gradient; variance {interval(own.variance)}"
+        f"largest |t| {found.max():.2f}, limit {limit:.2f}; of {seen.max():.1f} without correction, whose bias is"
+        f" {other:.0%} of the mean gradient; at 95 % any bias is below {below:.0%}; variance {interval(own.variance)}"
     )
     return Verdict(claim, measured, verdict)
 

@@ -47,6 +47,23 @@ def is_above(claim: str, high: np.ndarray, low: np.ndarray, unit: str = "", clai
     return Verdict(claim, measured, verdict)
 
 
+def is_same(claim: str, value: np.ndarray, reference: np.ndarray, margin: float, unit: str = "") -> Verdict:
+    """Whether `value` is within `margin` of `reference`, above or below: by the interval of the paired difference."""
+    one_sided = is_not_below(claim, value, reference, margin, unit)
+    return one_sided._replace(verdict=_is_within(interval(value - reference), -margin, margin))
+
+
+def is_slope(claim: str, slope: Interval, expected: float, measured: str) -> Verdict:
+    """Whether a slope of logarithms is the expected one, within 0.1."""
+    return Verdict(claim, measured, _is_within(slope, expected - 0.1, expected + 0.1))
+
+
+def _is_within(found: Interval, low: float, high: float) -> str:
+    if found.low > low and found.high < high:
+        return "agree"
+    return "disagree" if found.high < low or found.low > high else "undecided"
+
+
 def is_not_below(claim: str, value: np.ndarray, reference: np.ndarray, margin: float, unit: str = "") -> Verdict:
     """Whether `value` is no more than `margin` below `reference`: by the interval of the paired difference."""
     difference = interval(value - reference)

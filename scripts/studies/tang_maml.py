@@ -11,7 +11,7 @@ from configs.tree import override
 from scripts.figure import panels
 from scripts.lives import Lives
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
-from scripts.studies.statistics import Interval, draw_interval, is_above
+from scripts.studies.statistics import Interval, draw_interval, is_above, is_slope
 from scripts.studies.tabular import EXACT, Exact, Tabular, tabular
 from scripts.studies.tabular_sweep import bias_slope, compare, estimates, slopes, table
 
@@ -137,13 +137,7 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
     verdicts = []
     for arm, expected in ((SF, 1.0), (LSF, -1.0)):
         slope, measured = _growth(rows, arm)
-        verdicts.append(
-            Verdict(
-                f"the variance of {arm} goes as N^{expected:+.0f}",
-                measured,
-                "agree" if slope.low > expected - 0.1 and slope.high < expected + 0.1 else "disagree",
-            )
-        )
+        verdicts.append(is_slope(f"the variance of {arm} goes as N^{expected:+.0f}", slope, expected, measured))
     slope, measured = _growth(rows, BASED)
     verdicts.append(
         Verdict(

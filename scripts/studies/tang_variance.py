@@ -11,7 +11,7 @@ from scipy import stats
 from agents.surrogates import box
 from scripts.figure import panels
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
-from scripts.studies.statistics import Interval, interval
+from scripts.studies.statistics import Interval, interval, is_slope
 
 MEAN = DEVIATION = 1.0  # with mean 0 the score function's variance would not grow with N
 SIZES = {"smoke": (16, 64), "small": (16, 32, 64, 128, 256), "paper": (16, 32, 64, 128, 256, 512, 1024)}
@@ -101,10 +101,11 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
     for name, expected in (("SF", 1.0), ("LSF", -1.0)):
         slope = _slope(*_by_repeat(rows, f"{name} identity", lambda row: row["variance"]))
         verdicts.append(
-            Verdict(
+            is_slope(
                 f"the variance of {name} goes as N^{expected:+.0f}",
+                slope,
+                expected,
                 f"slope {slope} of log variance against log N",
-                "agree" if slope.low > expected - 0.1 and slope.high < expected + 0.1 else "disagree",
             )
         )
         sizes, variance = _by_repeat(rows, f"{name} identity", lambda row: row["variance"])

@@ -3,9 +3,11 @@
 import jax
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from agents.config import OuterLossConfig
 from learner.config import MetaGradientConfig, MetaOptimizerConfig
+from learner.meta_gradients import base
 from tests.learner import problems
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -54,3 +56,36 @@ def test_trace_without_memory_is_the_one_step_window():
     traced = meta_gradients(agent, 3, 1, objective="next", differentiation="trace", trace_decay=0.0)
     assert len(traced) == len(swept) == 3
     np.testing.assert_allclose(traced, swept, rtol=1e-9)
+
+
+def test_decayed_trace_is_its_recursion(decay=0.6):
+    """z' = μ A z + B written out with whole Jacobians of an update, over three updates of a loss without stops."""
+    agent, config = problems.smooth_agent(), problems.optimizer("adam", max_grad_norm=0.0)
+    trajectories = [problems.trajectory(agent, k, k) for k in range(4)]
+    learner = problems.learner(
+        agent,
+        3,
+        optimizer=config,
+        meta_gradient=MetaGradientConfig(objective="next", differentiation="trace", trace_decay=decay),
+    )
+    state = learner.init(jax.random.key(1))
+    meta, unravel_meta = ravel_pytree(state.meta.params)
+    inner, unravel = ravel_pytree(state.inner)
+    update = problems.inner_update(agent, config)
+
+    @jax.jit
+    def step(meta, inner, trajectory, count):
+        return ravel_pytree(update(unravel_meta(meta), unravel(inner), trajectory, count)[0])[0]
+
+    jacobians = jax.jit(jax.jacfwd(step, argnums=(0, 1)))
+    trace = np.zeros((len(inner), len(meta)))
+    for k, trajectory in enumerate(trajectories):
+        if k < 3:
+            given = meta, inner, trajectory, np.asarray(k, np.int32)
+            by_meta, by_inner = jacobians(*given)
+            inner, trace = step(*given), by_inner @ (decay * trace) + by_meta
+        state, metrics = learner.step(state, trajectory)
+    outer = jax.grad(lambda x: base.outer_loss(agent, unravel(x).params, trajectories[-1], None)[0].mean())(inner)
+    expected = unravel_meta(outer @ trace)
+    for name, value in expected.items():
+        np.testing.assert_allclose(metrics[f"meta_grad/of_{name}"], value, rtol=1e-9)
