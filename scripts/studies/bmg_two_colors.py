@@ -100,7 +100,11 @@ STUDY = Study(
         "Flennerhag et al. 2021 (Section 5.1) claim that BMG adapts to swapping rewards better than the plain"
         " meta-gradient (MG), which is better than a fixed entropy weight."
     ),
-    minutes={"smoke": "1 min", "small": "13 min", "paper": "not measured"},
+    minutes={
+        "smoke": "1 min",
+        "small": "13 min",
+        "paper": "two days (projected from `small`: 4 ms a life's update of η)",
+    },
     seeds={"smoke": 2, "small": 10, "paper": 50},
     cells=_cells,
     run=run_arm,

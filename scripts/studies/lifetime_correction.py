@@ -201,7 +201,11 @@ STUDY = Study(
         "No DICE leaves the reinforcement learning case, with time inside one life, as open work. Here: a life's return"
         " and the running estimate's mean and variance, on worlds that change, against λ, window and policy lag."
     ),
-    minutes={"smoke": "1 min", "small": "8 min", "paper": "not measured"},
+    minutes={
+        "smoke": "1 min",
+        "small": "8 min",
+        "paper": "4 days (projected from `small`: 12 ms a life's update of η)",
+    },
     seeds={"smoke": 2, "small": 10, "paper": 30},
     cells=_cells,
     run=run,

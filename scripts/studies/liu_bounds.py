@@ -346,7 +346,11 @@ STUDY = Study(
         "Lemma 4.4: E‖θ̂^K - θ^K‖ is at most ((1 + α c₂)^K - 1) σ/(c₂ √|τ|). Theorem 4.5: the Hessian's error enters"
         " the meta-gradient's bias to the power K - 1. How fast do these grow?"
     ),
-    minutes={"smoke": "1 min", "small": "12 min (the last cell measured apart)", "paper": "not measured"},
+    minutes={
+        "smoke": "1 min",
+        "small": "12 min (the last cell measured apart)",
+        "paper": "2 h (projected from `small`: 33 ms an estimate)",
+    },
     seeds={},
     cells=_cells,
     run=run,

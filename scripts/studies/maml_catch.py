@@ -148,7 +148,11 @@ STUDY = Study(
         " also decides what is sampled (E-MAML). Here on Catch with shuffled actions, with every surrogate of the inner"
         " loss: is a learned start better than an untrained one, and do the surrogates differ?"
     ),
-    minutes={"smoke": "1 min", "small": "9 min", "paper": "not measured"},
+    minutes={
+        "smoke": "1 min",
+        "small": "9 min",
+        "paper": "8 h (projected from `small`: 50 ms an update of η by 20 lives)",
+    },
     seeds={"smoke": 2, "small": 4, "paper": 10},
     cells=_cells,
     run=run,
