@@ -73,7 +73,8 @@ class MetaGradientConfig:
     linearization: Literal["auto", "keep", "rebuild"] = "auto"
     """reverse: keep what the sweep needs of each update (fastest, memory grows with K), or rebuild it (flat memory)."""
     diagnostics: int = 1
-    """λ > 0: tell direct and correction part apart every so many windows, at nearly twice the sweep; 0 never."""
+    """Every so many windows, 0 for none: where λ > 0 tell direct and correction part apart, with trace the streams; at
+    a price in FLOPs."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -268,21 +268,22 @@ class Learner:
         ends = position == self._window
         trace, forward = state.trace, None
         if self._trace:
-            weight = self._weights[position]
+            weight, closer = self._weights[position], self._looks_closer(state.meta_updates)
             logs = {}
             if weight:
                 same = self._config.objective == "same"
                 trace, logs = self._trace.gather(
                     trace,
+                    state.tape,
                     state.inner.params,
                     state.tape[-1].trajectory if same else last.trajectory,
-                    state.tape[0].state.params,
                     last.stream_return,
                     weight,
+                    by_stream=closer,
                 )
             if not ends:
                 return state._replace(trace=trace), {}, None
-            estimate, trace = self._trace.estimate(trace, state.meta.params)
+            estimate, trace = self._trace.estimate(trace, state.meta.params, by_stream=closer)
         elif ends and self._reverse:
             estimate, logs, forward = self._reverse(
                 state.meta.params, state.tape, state.inner, last, self._looks_closer(state.meta_updates)
@@ -307,7 +308,7 @@ class Learner:
         return state, metrics, forward
 
     def _looks_closer(self, meta_updates: int) -> bool:
-        """Whether this window's direct and correction part are told apart; inside the graph they are every time."""
+        """Whether this window's parts (of the trace: its streams) are told apart; in the graph they are every time."""
         period = self._config.diagnostics
         return bool(period) and (isinstance(meta_updates, jax.core.Tracer) or int(meta_updates) % period == 0)
 

@@ -1,5 +1,6 @@
 """What every differentiation of the window returns, and the gradients at its boundaries."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +9,7 @@ import optax
 
 from agents.losses import stream_score
 from agents.types import Agent, Array, MetaParams, NetworkOutput, Params, Trajectory
+from learner.window import TapeEntry
 
 
 class Estimate(NamedTuple):
@@ -32,6 +34,15 @@ def penalised(
 def anchor_logits(agent: Agent, anchor_params: Params, trajectory: Trajectory) -> Array | None:
     """[T+1, B, A] of the policy at the window's start, None where the agent's outer loss has no use for it."""
     return agent.unroll(anchor_params, trajectory).logits if agent.uses_anchor else None
+
+
+def window_anchor(
+    anchor_logits: Callable[[Params, Trajectory], Array | None], tape: Sequence[TapeEntry], trajectory: Trajectory
+) -> Array | None:
+    """`anchor_logits` of the window's start on `trajectory`; for the window's first batch the inner update had them."""
+    if trajectory is tape[0].trajectory:
+        return tape[0].logits
+    return anchor_logits(tape[0].state.params, trajectory)
 
 
 def outer_loss(

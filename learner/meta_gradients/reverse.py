@@ -232,10 +232,7 @@ class ReverseMetaGradient:
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *split)
 
     def _anchor(self, tape: Sequence[TapeEntry], trajectory: Trajectory) -> Array | None:
-        """The policy at the window's start on `trajectory`; for the window's first batch the inner update had it."""
-        if trajectory is tape[0].trajectory:
-            return tape[0].logits
-        return self._anchor_logits(tape[0].state.params, trajectory)
+        return base.window_anchor(self._anchor_logits, tape, trajectory)
 
     def _outer_loss(self, output, trajectory, anchor, weight) -> tuple[Array, dict[str, Array]]:
         per_stream, logs = self._update.agent.outer_loss(output, trajectory, anchor)

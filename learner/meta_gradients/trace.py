@@ -4,6 +4,7 @@ z' = μ (∂Ψ/∂(θ, opt)) z + ∂Ψ/∂η. With μ = 1 it is exact and nothin
 (MGRL's one-step trace). One Jacobian-vector product for every scalar meta-parameter: for small η only.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ from agents.types import Array, MetaParams, Params, Trajectory
 from learner.inner_update import InnerState, InnerUpdate, nonfinite_leaves, select
 from learner.meta_gradients import base
 from learner.meta_gradients.base import Estimate
-from learner.window import Correction
+from learner.window import Correction, TapeEntry
 
 
 class TraceState(NamedTuple):
@@ -23,7 +24,7 @@ class TraceState(NamedTuple):
     sensitivity: InnerState  # [d, ...] z
     scores: Array  # [d] q: discounted sum of zᵀ∇S_j over past batches
     scores_baseline: Array  # [d] the same sum, each term times the baseline b_j that was fixed before its batch
-    direct: Array  # [d, B] the direct part gathered in this window so far, by stream
+    direct: Array  # [d, B] the direct part gathered in this window so far, by stream where streams are told apart
     correction: Array  # [d] the correction part gathered in this window so far
 
 
@@ -35,8 +36,9 @@ class TraceMetaGradient:
         self._correction = correction
         self._decay = decay
         self.step = jax.jit(self._step)
-        self.gather = jax.jit(self._gather)
-        self.estimate = jax.jit(self._estimate)
+        self._gather = jax.jit(self._gather, static_argnames="by_stream")
+        self._anchor_logits = jax.jit(lambda params, t: base.anchor_logits(update.agent, params, t))
+        self.estimate = jax.jit(self._estimate, static_argnames="by_stream")
 
     def init(self, meta_params: MetaParams, state: InnerState, streams: int) -> TraceState:
         """Zero sensitivity: nothing has depended on η yet."""
@@ -85,41 +87,56 @@ class TraceMetaGradient:
         # A sensitivity that has overflowed would stay so for the rest of the life: the trace starts again instead.
         return new, grads, logs, select(~jnp.any(nonfinite_leaves(trace)), trace, jax.tree.map(jnp.zeros_like, trace))
 
-    def _gather(
+    def gather(
         self,
         trace: TraceState,
+        tape: Sequence[TapeEntry],
         params: Params,
         trajectory: Trajectory,
-        anchor_params: Params,
         stream_return: Array,
-        weight: Array,
+        weight: float,
+        by_stream: bool,
     ) -> tuple[TraceState, dict[str, Array]]:
-        """Adds weight · (zᵀ∂outer/∂θ - λ (R̄ q - q_b)) at one batch, before the update that uses the batch."""
+        """Adds weight · (zᵀ∂outer/∂θ - λ (R̄ q - q_b)) at one batch, before the update that uses the batch.
 
-        anchor = base.anchor_logits(self._update.agent, anchor_params, trajectory)
+        `tape`: the open window's. `by_stream`: each stream's part apart, which takes a tangent of the outer loss along
+        every z; one gradient and its products with them do without.
+        """
+        anchor = base.window_anchor(self._anchor_logits, tape, trajectory)
+        return self._gather(trace, params, trajectory, anchor, stream_return, weight, by_stream=by_stream)
+
+    def _gather(
+        self, trace, params, trajectory, anchor, stream_return, weight, *, by_stream: bool
+    ) -> tuple[TraceState, dict[str, Array]]:
+        def loss(params):
+            return base.outer_loss(self._update.agent, params, trajectory, anchor)
 
         def along(sensitivity):
-            def loss(params):
-                return base.outer_loss(self._update.agent, params, trajectory, anchor)
-
             _, tangent, logs = jax.jvp(loss, (params,), (sensitivity,), has_aux=True)
-            return tangent, logs
+            return tangent / tangent.size, logs
 
-        direct, logs = jax.vmap(along, out_axes=(0, None))(trace.sensitivity.params)
+        def mean_loss(params):
+            by_stream, logs = loss(params)
+            return by_stream.mean(), logs
+
+        if by_stream:
+            direct, logs = jax.vmap(along, out_axes=(0, None))(trace.sensitivity.params)
+        else:
+            gradient, logs = jax.grad(mean_loss, has_aux=True)(params)
+            whole = jax.vmap(lambda z: _tree_dot(z, gradient))(trace.sensitivity.params)
+            direct = jnp.broadcast_to(whole[:, None] / stream_return.size, trace.direct.shape)
         correction = -self._correction.coefficient * (stream_return.mean() * trace.scores - trace.scores_baseline)
-        trace = trace._replace(
-            direct=trace.direct + weight * direct / direct.shape[1], correction=trace.correction + weight * correction
-        )
+        trace = trace._replace(direct=trace.direct + weight * direct, correction=trace.correction + weight * correction)
         return trace, logs
 
-    def _estimate(self, trace: TraceState, meta_params: MetaParams) -> tuple[Estimate, TraceState]:
+    def _estimate(self, trace: TraceState, meta_params: MetaParams, by_stream: bool) -> tuple[Estimate, TraceState]:
         """The window's meta-gradient, and the trace with an empty sum for the next window."""
         _, unravel = ravel_pytree(meta_params)
         direct = trace.direct.sum(axis=1)
         streams = trace.direct.shape[1]
-        by_stream = (trace.direct + trace.correction[:, None] / streams).T
+        shares = (trace.direct + trace.correction[:, None] / streams).T if by_stream else jnp.full((1, 1), jnp.nan)
         gradient = direct + trace.correction
-        estimate = Estimate(unravel(gradient), base.diagnostics(gradient, direct, trace.correction, by_stream))
+        estimate = Estimate(unravel(gradient), base.diagnostics(gradient, direct, trace.correction, shares))
         empty = trace._replace(direct=jnp.zeros_like(trace.direct), correction=jnp.zeros_like(trace.correction))
         return estimate, empty
 

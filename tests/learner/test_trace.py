@@ -50,6 +50,21 @@ def test_exact_trace_crosses_window_borders(weight=0.7):
     assert np.abs(truncated - whole).max() > 1e-3 * np.abs(whole).max()
 
 
+def test_telling_streams_apart_changes_nothing_but_what_is_told():
+    """One gradient and its products with every z, against a tangent of each stream's outer loss along every z."""
+    agent, found = problems.agent(), {}
+    for diagnostics in (0, 1):
+        kind = MetaGradientConfig("all", "trace", diagnostics=diagnostics)
+        learner = problems.learner(agent, 2, 0.7, 0.9, meta_gradient=kind)
+        state = learner.init(jax.random.key(1))
+        for k in range(3):
+            state, found[diagnostics] = learner.step(state, problems.trajectory(agent, k, k))
+    whole, apart = found[0], found[1]
+    assert np.isnan(whole.pop("meta_grad/snr")) and apart.pop("meta_grad/snr") > 0
+    for name, value in whole.items():
+        np.testing.assert_allclose(apart[name], value, rtol=1e-9, err_msg=name)
+
+
 def test_trace_without_memory_is_the_one_step_window():
     agent = problems.agent()
     swept = meta_gradients(agent, 3, 1, objective="next")

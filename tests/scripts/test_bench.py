@@ -69,6 +69,7 @@ def test_meta_gradients_cost_no_more_than_their_arithmetic():
         "K=5, next batch, kept": 2.62,
         "K=5, next batch, rebuilt": 3.10,
         "K=5, all batches, λ>0, rebuilt": 3.10,
+        "trace, six scalars": 11.4,
     }
     counts = {name: meta.Window(meta.CASES[name], "impala_shallow", 32).flops() for name in (meta.PLAIN, *bounds)}
     for name, bound in bounds.items():
