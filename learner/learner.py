@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 
 from agents.types import Agent, Array, MetaParams, Trajectory
 from learner.checkpoint import rebuild
@@ -44,6 +45,7 @@ class Learner:
         mesh: Mesh | NoMesh,
         keep: bool = False,
         share: Callable[[MetaParams], MetaParams] = lambda gradient: gradient,
+        tell_gradient: bool = False,
     ):
         """A learner for one life.
 
@@ -54,6 +56,7 @@ class Learner:
           keep: whether the window's tape keeps residuals (see `meta_gradients.linearization`).
           share: what makes of each life's meta-gradient the one that all of them follow, where many lives that share η
             run in one graph (`jax.lax.pmean` over them).
+          tell_gradient: "meta_grad/vector" [d], the whole raw meta-gradient, is among the metrics of a window's end.
         """
         self.agent = agent
         bootstraps = meta_gradient.objective == "bootstrap"
@@ -61,6 +64,7 @@ class Learner:
         self._config = meta_gradient
         self._mesh = mesh
         self._share = share
+        self._tell_gradient = tell_gradient
         self._streams = streams
         self._inner = InnerUpdate(agent, make_inner_optimizer(optimizer, total_updates))
         self._meta_optimizer = make_meta_optimizer(meta_optimizer)
@@ -304,6 +308,8 @@ class Learner:
         metrics |= {f"outer_loss/{name}": value for name, value in logs.items()}
         metrics["skipped/meta"] = was_skipped
         metrics |= {f"meta_grad/of_{name}": value for name, value in by_name.items()}
+        if self._tell_gradient:
+            metrics["meta_grad/vector"] = ravel_pytree(estimate.gradient)[0]
         state = state._replace(meta=meta, tape=(), trace=trace, skipped=skipped, meta_updates=state.meta_updates + 1)
         return state, metrics, forward
 

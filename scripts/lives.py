@@ -25,6 +25,7 @@ from learner.mesh import NoMesh
 from learner.meta_gradients.base import Estimate
 from learner.meta_gradients.evolution import Evolution
 from learner.state import LearnerState
+from learner.window import outer_weights
 from scripts.train import make_learner
 
 LIVES = "lives"  # the axis of lives, for collectives over them
@@ -58,21 +59,24 @@ class Lives:
     Args:
       config: an experiment on a JAX game, at lag 0 or 1, with one actor.
       shared: all lives have one η, which follows the mean of their meta-gradients; otherwise each has its own.
-      own_tasks: each life has a task of its own, on games that have tasks; otherwise that of the settings.
+      own_tasks: each life has a task of its own, on games that have tasks; otherwise that of the settings. None: where
+        the game has tasks.
       lifetime: windows after which a life ends and, η apart, a new one begins; 0 for never.
       staggered: the first lives end after 1 ... lifetime windows, drawn for each, so that lives of all ages are there.
       skip: a life's first window begins after a number of updates that is uniform over 0 ... skip, drawn for each life:
         what comes before is constant to the meta-gradient (No DICE's truncation).
+      tell_gradient: "meta_grad/vector" [d], the whole raw meta-gradient, is among the records.
     """
 
     def __init__(
         self,
         config: ExperimentConfig,
         shared: bool = False,
-        own_tasks: bool = False,
+        own_tasks: bool | None = False,
         lifetime: int = 0,
         skip: int = 0,
         staggered: bool = False,
+        tell_gradient: bool = False,
     ):
         self._environment = make_jax_environment(config.game, config.environment)
         if self._environment is None or config.lag == "free" or config.actors != 1:
@@ -80,10 +84,11 @@ class Lives:
                 f"--game: {config.game} at --lag {config.lag} with --actors {config.actors} cannot live in the graph;"
                 " it takes a game in JAX, lag 0 or 1, and one actor"
             )
-        if own_tasks and not getattr(self._environment, "has_tasks", False):
+        has_tasks = getattr(self._environment, "has_tasks", False)
+        if own_tasks and not has_tasks:
             raise ConfigError(f"--game: {config.game} has one task only: lives cannot have their own")
         self._config = config
-        self._own_tasks = own_tasks
+        self._own_tasks = has_tasks if own_tasks is None else own_tasks
         self._lifetime = lifetime
         self._skip = skip
         self._staggered = staggered
@@ -91,7 +96,12 @@ class Lives:
         share = _mean_over_lives if shared else lambda gradient: gradient
         meta_gradient = config.meta_gradient
         self._learner = make_learner(
-            config, self._environment.spec, mesh=NoMesh(), share=share, keep=meta_gradient.linearization == "keep"
+            config,
+            self._environment.spec,
+            mesh=NoMesh(),
+            share=share,
+            keep=meta_gradient.linearization == "keep",
+            tell_gradient=tell_gradient,
         )
         self._evolution = None
         if meta_gradient.differentiation in EVOLUTION and jax.tree.leaves(self.eta()):
@@ -100,6 +110,7 @@ class Lives:
             self._lifetime = 1
         self._start = jax.jit(self._vmap(self._start_one))
         self._windows = jax.jit(self._many_windows, static_argnums=1, donate_argnums=0)
+        self._earned = jax.jit(self._vmap(self._earned_one))
 
     @property
     def learner(self) -> Learner:
@@ -119,8 +130,18 @@ class Lives:
 
         `meta_params`: raw η at birth, with a leading [number of seeds]; else the agent's own (if shared, the first's).
         """
+        return self._start(*self._keys(seeds), meta_params)
+
+    def earned(self, seeds: Sequence[int], meta_params: MetaParams | None = None) -> Array:
+        """[lives] Σ_{k ≥ 1} w_k R̄_k of each life's first window, in the outer loss's units; arguments as of `start`.
+
+        What the window's meta-gradient stands for. D^0 was acted before η had any effect.
+        """
+        return self._earned(*self._keys(seeds), meta_params)
+
+    def _keys(self, seeds: Sequence[int]) -> tuple[Array, Array]:
         streams = stream_keys(stream_seeds(seeds, 0, 0, self._config.streams))
-        return self._start(jnp.asarray(seeds, jnp.uint32), jnp.asarray(streams), meta_params)
+        return jnp.asarray(seeds, jnp.uint32), jnp.asarray(streams)
 
     def run(self, lives: Life, windows: int) -> tuple[Life, dict[str, Array]]:
         """Lives `windows` windows longer (`lives` is used up), and their records.
@@ -159,6 +180,12 @@ class Lives:
             first = jax.random.randint(jax.random.fold_in(key, _FIRST), (), 0, self._skip + 1)
             life = jax.lax.while_loop(lambda life: life.learner.inner_updates < first, self._skipped, life)
         return self._update(life)[0]._replace(copies=self._copies(life))
+
+    def _earned_one(self, seed: Array, streams: Array, meta_params: MetaParams | None) -> Array:
+        life = _with_tape(self._start_one(seed, streams, meta_params), ())
+        _, metrics = jax.lax.scan(lambda life, _: self._outside(life), life, length=self._learner.span)
+        weights = outer_weights(self._config.meta_gradient.objective, self._learner.span)[1:]
+        return jnp.sum(jnp.asarray(weights, metrics["return"].dtype) * metrics["return"])
 
     def _skipped(self, life: Life) -> Life:
         """One update that is in no window."""

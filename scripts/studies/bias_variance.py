@@ -5,35 +5,47 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
+from agents.types import MetaParams
 from configs.experiment import ExperimentConfig
 from configs.tree import ConfigError, override
 from scripts.figure import panels
 from scripts.lives import Lives
 
 CHUNK = 1_000  # lives side by side
+FEW = 16  # meta-parameters that are looked at one by one
+PILOT = 2**30  # the first seed of the lives that choose directions; `samples` are fewer
+CLOSE = 1e-3  # sine of the angle below which two directions are one
 
-Eta = dict[str, Any]  # raw scalar meta-parameters by name
-Sampler = Callable[[Eta | None, int], np.ndarray]  # (η, samples) -> [samples, d]; η None: the agent's own at birth
+Sampler = Callable[
+    ..., np.ndarray
+]  # (raw η, samples, first seed = 0) -> [samples, d]; η None: the agent's own at birth
 
 
 class Problem(NamedTuple):
-    """What is to be differentiated: the mean reward of a whole life, in scalar meta-parameters."""
+    """What is to be differentiated by η: what a whole life earns, as the experiment's objective (all, next) weighs it.
 
-    config: ExperimentConfig  # its window is the whole life; objective "all", on-policy
-    own_tasks: bool = True
+    `config`: its game lives in the graph, and its window is the whole life. `own_tasks`: each life has a task of its
+    own, and not that of the settings (None: where the game has tasks).
+    """
+
+    config: ExperimentConfig
+    own_tasks: bool | None = None
 
 
 class Row(NamedTuple):
-    """One estimator at one η. Vectors are over the meta-parameters, in the order of their names."""
+    """One estimator. Vectors are over the comparison's `coordinates`."""
 
     estimator: str
-    mean: np.ndarray  # of the estimate of the gradient of the mean reward (to be ascended)
+    mean: np.ndarray  # of the estimate of the gradient of what a life earns (to be ascended)
     error: np.ndarray  # its standard error
-    variance: float  # of one life's estimate, summed over meta-parameters
+    variance: float  # of one life's estimate, summed over coordinates
     bias: float  # Euclidean distance of the mean from the reference
-    squared_bias: float  # mean over meta-parameters of the squared difference (as the figures of No DICE)
+    squared_bias: float  # mean over coordinates of the squared difference (as the figures of No DICE)
     cosine: float  # of the mean with the reference
     snr: float  # norm of the mean over its standard error
 
@@ -42,19 +54,22 @@ class Row(NamedTuple):
 class Comparison:
     """What `bias_variance` returns: a table that plots itself."""
 
+    coordinates: tuple[str, ...]  # meta-parameters, or orthonormal directions of a larger η
     reference: np.ndarray
     reference_error: np.ndarray
     rows: tuple[Row, ...]
+    notes: tuple[str, ...]  # what else than the estimator the bias holds
 
     def __str__(self) -> str:
-        head = f"{'estimator':24} {'bias':>10} {'cosine':>8} {'variance':>10} {'snr':>8}  mean (± standard error)"
-        lines = [head]
+        head = f"{'estimator':24} {'bias':>10} {'cosine':>8} {'variance':>10} {'snr':>8}"
+        lines = [head + "  mean (± standard error) of " + ", ".join(self.coordinates)]
         for row in self.rows:
-            values = ", ".join(f"{m:.3g} ± {e:.1g}" for m, e in zip(row.mean, row.error, strict=True))
+            values = _vector(row.mean, row.error)
             lines.append(
                 f"{row.estimator:24} {row.bias:10.3g} {row.cosine:8.3f} {row.variance:10.3g} {row.snr:8.2f}  {values}"
             )
-        return "\n".join(lines)
+        lines.append(f"{'finite differences':64}  {_vector(self.reference, self.reference_error)}")
+        return "\n".join([*lines, *self.notes])
 
     def plot(self, path: str | Path) -> None:
         """The plane: squared bias against variance of one life's estimate, a point for each estimator."""
@@ -73,28 +88,42 @@ def bias_variance(
     *,
     eps: float = 0.1,
     reference_samples: int | None = None,
+    directions: int = 2,
     tell: Callable[[str], None] = lambda what: None,
 ) -> Comparison:
     """Each estimator's bias and variance against central finite differences with common random numbers.
 
+    Where η is large (a network; θ⁰), all is looked at in a few orthonormal directions of it: those that the estimators'
+    means over other lives span, and random ones.
+
     Args:
-      problem: a game in JAX and an agent with scalar meta-parameters, whose outer loss is the policy gradient of the
-        mean reward alone (no value, entropy or KL terms, means, no clipping, no bootstrapping past the batch): with any
-        other, what is called bias here would be the difference of two objectives.
+      problem: any agent that tunes something, on any game in JAX. The reference is what lives earn: where the outer
+        loss is more than the policy gradient of that (value, entropy and KL terms, bootstrapping), part of what is
+        called bias is the difference of the two; the comparison's notes say so.
       estimators: name -> settings that make it, such as {"correction": 1.0}, {"inner.surrogate": "dice"} or
         {"meta_gradient.differentiation": "es"}. A shorter "window" truncates: each life's begins after a random number
         of updates, and fits in; with pes the life is cut into windows, and all of them count.
       samples: lives for each estimator; all use the same seeds.
       eps: the finite differences' width, in raw meta-parameters.
       reference_samples: lives for the finite differences (`samples`, unless given).
+      directions: how many of them are random, where η is large.
     """
+    names = _coordinates(problem)
+    basis = np.eye(len(names))
+    if not names:
+        tell("directions")
+        means = [
+            estimator(problem, own)(None, max(samples // 10, 2), PILOT).mean(axis=0) for own in estimators.values()
+        ]
+        basis = _orthonormal(means, directions)
+        names = tuple(f"direction {i + 1}" for i in range(len(basis)))
     tell("finite differences")
-    reference = finite_differences(problem, eps)(None, reference_samples or samples)
+    reference = finite_differences(problem, eps, basis)(None, reference_samples or samples)
     truth, truth_error = reference.mean(axis=0), standard_error(reference)
     rows = []
     for name, settings in estimators.items():
         tell(name)
-        estimates = estimator(problem, settings)(None, samples)
+        estimates = estimator(problem, settings, basis)(None, samples)
         mean, error = estimates.mean(axis=0), standard_error(estimates)
         rows.append(
             Row(
@@ -108,40 +137,63 @@ def bias_variance(
                 snr=float(np.linalg.norm(mean) / np.linalg.norm(error)),
             )
         )
-    return Comparison(truth, truth_error, tuple(rows))
+    return Comparison(names, truth, truth_error, tuple(rows), _notes(problem.config))
 
 
-def estimator(problem: Problem, settings: dict[str, Any]) -> Sampler:
-    """Each life's estimate of the gradient of its mean reward, from the learner itself.
+def estimator(problem: Problem, settings: dict[str, Any], basis: np.ndarray | None = None) -> Sampler:
+    """Each life's estimate of the gradient of what it earns, from the learner itself, along the rows of `basis` [m, d].
 
     One window is a life's estimate, wherever it lies; with `pes` all of a life's windows together are.
     """
     config = override(problem.config, {"meta_optimizer.learning_rate": 0.0} | settings)
     life, window = problem.config.window, config.window
-    if config.meta_gradient.differentiation != "pes":
-        lives, windows, weight = Lives(config, own_tasks=problem.own_tasks, skip=life - window), 1, 1.0
-    elif life % window:
-        raise ConfigError(f"--window: {window} does not divide the {life} updates of a life, which pes sums over")
-    else:
+    windows, weight, skip = 1, 1.0, life - window
+    if window > life or (window < life and config.agent == "maml"):
+        raise ConfigError(f"--window: {window} does not lie within a life of {life} updates; use {life}")
+    if config.meta_gradient.differentiation == "pes":
+        if life % window:
+            raise ConfigError(f"--window: {window} does not divide the {life} updates of a life, which pes sums over")
         # Each window divides its sum of rewards by its own number of batches, the life by all of them.
-        lives, windows, weight = Lives(config, own_tasks=problem.own_tasks), life // window, (window + 1) / (life + 1)
+        windows, weight, skip = life // window, (window + 1) / (life + 1), 0
+    lives = Lives(config, own_tasks=problem.own_tasks, skip=skip, tell_gradient=True)
 
-    def sample(eta: Eta | None, samples: int) -> np.ndarray:
+    def sample(eta: MetaParams | None, samples: int, first: int = 0) -> np.ndarray:
         parts = []
-        for seeds in _chunks(samples):
+        for seeds in _chunks(samples, first):
             _, records = lives.run(lives.start(seeds, _repeated(lives, eta, len(seeds))), windows)
-            names = sorted(name for name in records if name.startswith("meta_grad/of_"))
-            parts.append(np.stack([-np.asarray(records[name], np.float64).sum(axis=1) for name in names], axis=-1))
+            part = -np.asarray(records["meta_grad/vector"], np.float64).sum(axis=1)
+            parts.append(part if basis is None else part @ basis.T)
         return weight * np.concatenate(parts)
 
     return sample
 
 
-def finite_differences(problem: Problem, eps: float) -> Sampler:
-    """(J(η + eps/2) - J(η - eps/2)) / eps of each life, by coordinate, with the same random numbers on both sides."""
-    kind = {"differentiation": "finite_differences", "standard_deviation": eps / 2}
-    settings = {f"meta_gradient.{name}": value for name, value in kind.items()}
-    return estimator(problem, settings | {"correction": 0.0})
+def finite_differences(problem: Problem, eps: float, basis: np.ndarray | None = None) -> Sampler:
+    """(J(η + eps u/2) - J(η - eps u/2)) / eps of each life, with the same random numbers on both sides.
+
+    u: the rows of `basis` [m, d]; every coordinate of raw η where none is given. J is `Lives.earned`.
+    """
+    objective = problem.config.meta_gradient.objective
+    if objective not in ("all", "next"):
+        raise ConfigError(f"--meta-gradient.objective: {objective} weighs no return; a Problem needs all or next")
+    settings = {"meta_gradient.differentiation": "reverse", "meta_gradient.standard_deviation": 0.1, "correction": 0.0}
+    lives = Lives(override(problem.config, settings), own_tasks=problem.own_tasks)
+
+    def sample(eta: MetaParams | None, samples: int, first: int = 0) -> np.ndarray:
+        flat, unravel = ravel_pytree(lives.eta() if eta is None else jax.tree.map(jnp.float32, eta))
+        rows = np.eye(flat.size) if basis is None else basis
+        parts = []
+        for seeds in _chunks(samples, first):
+
+            def earned(step: np.ndarray, seeds: Sequence[int] = seeds) -> np.ndarray:
+                moved = _repeated(lives, unravel(flat + jnp.asarray(step, flat.dtype)), len(seeds))
+                return np.asarray(lives.earned(seeds, moved), np.float64)
+
+            differences = [(earned(eps / 2 * row) - earned(-eps / 2 * row)) / eps for row in rows]
+            parts.append(np.stack(differences, axis=-1))
+        return np.concatenate(parts)
+
+    return sample
 
 
 def standard_error(values: np.ndarray) -> np.ndarray:
@@ -149,10 +201,51 @@ def standard_error(values: np.ndarray) -> np.ndarray:
     return values.std(axis=0, ddof=1) / np.sqrt(len(values))
 
 
-def _repeated(lives: Lives, eta: Eta | None, count: int) -> Eta:
+def _coordinates(problem: Problem) -> tuple[str, ...]:
+    """The names of η's scalars in the order of its vector, where they are few; else none."""
+    eta = Lives(problem.config).eta()
+    leaves = jax.tree.leaves_with_path(eta)
+    if not leaves:
+        raise ConfigError(f"--agent: {problem.config.agent} tunes nothing, so that there is nothing to compare")
+    few = all(np.ndim(leaf) == 0 for _, leaf in leaves) and len(leaves) <= FEW
+    return tuple(jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves) if few else ()
+
+
+def _orthonormal(means: Sequence[np.ndarray], random: int) -> np.ndarray:
+    """[m, d] directions that span the means, and so many random ones."""
+    drawn = np.random.default_rng(0).standard_normal((random, means[0].size))
+    rows = np.stack([*means, *drawn])
+    basis: list[np.ndarray] = []
+    for row in rows / np.linalg.norm(rows, axis=1, keepdims=True):
+        for _ in range(2):  # once more, for rounding
+            row = row - sum((own @ row * own for own in basis), np.zeros_like(row))
+        if np.linalg.norm(row) > CLOSE:
+            basis.append(row / np.linalg.norm(row))
+    return np.stack(basis)
+
+
+def _notes(config: ExperimentConfig) -> tuple[str, ...]:
+    """What the outer loss has beside the policy gradient of what lives earn."""
+    if config.agent == "bandit":  # its outer loss is that gradient
+        return ()
+    outer = config.outer
+    weights = {name: getattr(outer, name) for name in ("value_weight", "entropy_weight", "kl_weight")}
+    beside = [f"--outer.{name.replace('_', '-')} {value:g}" for name, value in weights.items() if value]
+    beside += [f"--outer.gamma {outer.gamma:g}"] if outer.gamma != 1 and not config.inner.discount_states else []
+    beside += ["values in place of rewards where an episode does not end within its batch"]
+    return (f"note: the outer loss is not what lives earn alone, and its bias is counted in: {', '.join(beside)}",)
+
+
+def _repeated(lives: Lives, eta: MetaParams | None, count: int) -> MetaParams:
     """Raw η, the agent's own at birth where none is given, once for each life."""
-    return {name: np.full(count, value, np.float32) for name, value in (eta or lives.eta()).items()}
+    eta = lives.eta() if eta is None else eta
+    return jax.tree.map(lambda x: np.broadcast_to(np.asarray(x, np.float32), (count, *np.shape(x))), eta)
 
 
-def _chunks(samples: int) -> list[Sequence[int]]:
-    return [range(first, min(first + CHUNK, samples)) for first in range(0, samples, CHUNK)]
+def _vector(mean: np.ndarray, error: np.ndarray) -> str:
+    return ", ".join(f"{m:.3g} ± {e:.1g}" for m, e in zip(mean, error, strict=True))
+
+
+def _chunks(samples: int, first: int) -> list[Sequence[int]]:
+    end = first + samples
+    return [range(begin, min(begin + CHUNK, end)) for begin in range(first, end, CHUNK)]

@@ -18,6 +18,7 @@ from configs.tree import override
 from scripts.cli import main
 from scripts.lives import Lives
 from scripts.studies.nodice import bandit
+from tests.smoothing import derivative, z_scores
 
 RATES = {"early": 1.0, "late": 0.5}  # raw
 ETA = np.array(list(RATES.values()))
@@ -61,14 +62,6 @@ def reward_by_batch(raw, arms):
     return jnp.stack(expected)
 
 
-def smoothed(function, sigma, windows, eta):
-    """E[f(η + ε_1, ..., η + ε_windows)] over normal ε of deviation σ, by quadrature in all of them."""
-    points, weights = np.polynomial.hermite_e.hermegauss(7)
-    nodes = np.array(list(itertools.product(points, repeat=2 * windows))).reshape(-1, windows, 2)
-    mass = np.prod(np.array(list(itertools.product(weights / weights.sum(), repeat=2 * windows))), axis=1)
-    return mass @ jax.lax.map(lambda z: function(eta + sigma * z), jnp.asarray(nodes), batch_size=500)
-
-
 def by_update(etas):
     """[windows, 2] -> [UPDATES, 2]: the η of each update."""
     return jnp.repeat(etas, UPDATES // len(etas), axis=0)
@@ -77,17 +70,6 @@ def by_update(etas):
 def score_of_life(arms, windows, batches=slice(1, None)):
     """(η of each window, [windows, 2]) -> the life's score as its windows weigh it: each batch once, but the first."""
     return lambda etas: jnp.sum(reward_by_batch(by_update(etas), arms)[batches]) / (UPDATES // windows + 1)
-
-
-def derivative(score, windows, sigma, moved=None):
-    """[2] of the smoothed score, by the η of all windows, or by that of window `moved` with the others still."""
-    share = np.ones((windows, 1)) if moved is None else (np.arange(windows) == moved)[:, None] * 1.0
-
-    def of(step):
-        return smoothed(lambda etas: score(etas * share + ETA * (1 - share) + step * share), sigma, windows, ETA)
-
-    with jax.enable_x64(True):
-        return np.asarray(jax.grad(of)(jnp.zeros(2)))
 
 
 @functools.cache
@@ -102,21 +84,17 @@ def estimates(kind, window, sigma=SIGMA, pairs=1, lives=LIVES):
     return np.concatenate(parts).astype(np.float64)
 
 
-def z_scores(values, exact):
-    return np.abs(values.mean(axis=0) - exact) / (values.std(axis=0, ddof=1) / np.sqrt(len(values)))
-
-
 def test_the_smoothed_derivative_is_the_derivative_where_sigma_is_small(arms):
     """The reference of these tests, by two routes: quadrature at a small σ, and plain autodiff."""
     score = score_of_life(arms, 1)
     with jax.enable_x64(True):
         exact = jax.grad(lambda eta: score(eta[None]))(jnp.asarray(ETA))
-    np.testing.assert_allclose(derivative(score, 1, 1e-4), exact, rtol=1e-5)
+    np.testing.assert_allclose(derivative(score, 1, 1e-4, ETA), exact, rtol=1e-5)
     assert np.abs(exact).min() > 0.01
 
 
 def test_with_a_small_sigma_es_and_finite_differences_agree_with_the_derivative(arms):
-    exact = derivative(score_of_life(arms, 1), 1, 1e-4)
+    exact = derivative(score_of_life(arms, 1), 1, 1e-4, ETA)
     es = estimates("es", UPDATES, sigma=0.1)
     central = estimates("finite_differences", UPDATES, sigma=0.1)
     assert z_scores(es, exact).max() < 4 and z_scores(central, exact).max() < 4
@@ -127,13 +105,13 @@ def test_with_a_small_sigma_es_and_finite_differences_agree_with_the_derivative(
 
 def test_pes_is_unbiased_for_the_whole_life_and_truncated_es_is_not(arms):
     score = score_of_life(arms, 2)
-    whole = derivative(score, 2, SIGMA)
+    whole = derivative(score, 2, SIGMA, ETA)
     assert z_scores(estimates("pes", WINDOW), whole).max() < 4
     truncated = estimates("es", WINDOW)
     assert z_scores(truncated, whole).max() > 7
     # It does give what it can: each window's own derivative, what came before taken as it was.
     first, second = (score_of_life(arms, 2, part) for part in (slice(1, WINDOW + 1), slice(WINDOW + 1, None)))
-    by_window = derivative(first, 2, SIGMA, moved=0) + derivative(second, 2, SIGMA, moved=1)
+    by_window = derivative(first, 2, SIGMA, ETA, moved=0) + derivative(second, 2, SIGMA, ETA, moved=1)
     assert z_scores(truncated, by_window).max() < 4
 
 

@@ -1,11 +1,13 @@
-"""Estimators against finite differences on the bandit of No DICE, through the learner's own code."""
+"""Estimators against finite differences, through the learner's own code: No DICE's bandit, and large η elsewhere."""
 
 import numpy as np
 import pytest
 
+from configs.presets import preset
 from configs.tree import ConfigError, override
 from scripts.studies.bias_variance import Problem, bias_variance, estimator, finite_differences
 from scripts.studies.nodice import bandit
+from scripts.studies.tabular import tabular
 
 # Two arms that pay 0 and about 1.3, and a short life with large steps: what λ corrects for stands out of the noise.
 SMALL = Problem(
@@ -58,6 +60,62 @@ def test_pes_sums_over_a_lifes_windows(truth):
         estimator(SMALL, pes | {"window": 2})
 
 
+def test_copies_of_a_life_and_lives_apart_have_the_same_finite_differences():
+    copies = {"meta_gradient.differentiation": "finite_differences", "meta_gradient.standard_deviation": 0.1}
+    apart = finite_differences(SMALL, 0.2)(None, 50, 7)
+    np.testing.assert_allclose(estimator(SMALL, copies)(None, 50, 7), apart, atol=1e-5)
+    assert np.abs(apart).max() > 0.1
+    # Along a direction: what its coordinates say together.
+    turned = finite_differences(SMALL, 0.02, np.array([[0.6, 0.8]]))(None, 500)
+    np.testing.assert_allclose(
+        turned[:, 0].mean(), finite_differences(SMALL, 0.02)(None, 500).mean(axis=0) @ [0.6, 0.8], atol=0.02
+    )
+
+
+# One MDP of two states, whose values nobody learns, so that returns are what the outer loss stands for.
+TINY_MDP = {
+    "streams": 4,
+    "unroll": 3,
+    "environment.mdp_states": 2,
+    "environment.mdp_actions": 2,
+    "environment.mdp_horizon": 2,
+    "environment.mdp_concentration": 1.0,
+    "environment.task": 3,
+    "optimizer.learning_rate": 10.0,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("agent, own", [("maml", {}), ("lirpg", {"window": 2, "inner.value_weight": 1e-6})])
+def test_a_large_eta_is_looked_at_along_directions(agent, own):
+    """η a table of logits, or a reward's: with λ = 1 the derivative of what lives earn, without it something else."""
+    problem = Problem(override(tabular(agent), TINY_MDP | own), own_tasks=False)
+    found = bias_variance(problem, {"none": {}, "full": {"correction": 1.0}}, 10_000, eps=0.2, directions=0)
+    none, full = found.rows
+    assert found.coordinates == ("direction 1", "direction 2")
+    noise = np.linalg.norm(np.hypot(full.error, found.reference_error))
+    assert full.bias < 3.5 * noise and full.cosine > 0.97
+    assert none.bias > 5 * noise and none.variance < full.variance
+    assert "values in place of rewards" in str(found) and "--outer" not in str(found)
+
+
+@pytest.mark.parametrize(
+    "settings, own, words",
+    [
+        ({"agent": "maml"}, {"window": 1}, "--window: 1 does not lie within a life of 2 updates; use 2"),
+        ({"agent": "stac"}, {"window": 3}, "--window: 3 does not lie within a life of 2 updates; use 2"),
+        ({"agent": "impala"}, {}, "--agent: impala tunes nothing"),
+        ({"agent": "stac", "meta_gradient.objective": "same"}, {}, "--meta-gradient.objective: same weighs no return"),
+    ],
+)
+def test_what_cannot_be_compared_is_told_in_one_line(settings, own, words):
+    config = override(
+        preset("smoke"), {"window": 2, "correction": 0.0, "lag": "0", "meta_gradient.objective": "all"} | settings
+    )
+    with pytest.raises(ConfigError, match=words):
+        bias_variance(Problem(config), {"own": own}, 2)
+
+
 @pytest.mark.slow
 def test_a_comparison_names_and_plots_what_it_found(tmp_path):
     found = bias_variance(
@@ -65,6 +123,6 @@ def test_a_comparison_names_and_plots_what_it_found(tmp_path):
     )
     assert [row.estimator for row in found.rows] == ["none", "short", "ES"]
     assert all(row.mean.shape == (2,) and row.variance > 0 and -1 <= row.cosine <= 1 for row in found.rows)
-    assert str(found).count("\n") == 3 and "ES" in str(found)
+    assert str(found).count("\n") == 4 and "ES" in str(found) and "early, late" in str(found)
     found.plot(tmp_path / "plane.png")
     assert (tmp_path / "plane.png").stat().st_size > 1_000
