@@ -53,7 +53,7 @@ class InnerLossConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OuterLossConfig:
-    """The outer loss: what the window is scored by (STAC: Zahavy et al. 2020, Table 1 and Eq. 5)."""
+    """The outer loss: what the window is scored by (STAC: Zahavy et al. 2020)."""
 
     gamma: float = 0.995
     """Discount γ', in [0, 1]."""
@@ -110,7 +110,7 @@ class IntrinsicConfig:
     """The learned intrinsic reward (lirpg)."""
 
     weight: float = 0.01
-    """Weight β of the intrinsic reward, which is in (-1, 1), beside the environment's (LIRPG: 0.01)."""
+    """Weight β of the intrinsic reward, which is in (-1, 1), beside the environment's (LIRPG's code: 0.01)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +128,7 @@ class LPGConfig:
     prediction_entropy: float = 1e-3
     """Outer loss: weight of the predictions' entropy bonus (LPG: 0.001)."""
     direction_penalty: float = 1e-3
-    """Charged to the rule: weight of the squared direction π̂ (LPG: 0.001)."""
+    """Charged to the rule: weight of the squared direction π̂ (LPG: 0.001, recalled; Jackson et al. 2023: 0.005)."""
     target_penalty: float = 1e-3
     """Charged to the rule: weight of the squared target probabilities ŷ (LPG: 0.001)."""
     rule: str = ""

@@ -58,7 +58,7 @@ def actor_critic_loss(
     surrogate_decay: float = 1.0,
     discount_states: bool = False,
 ) -> tuple[Array, dict[str, Array]]:
-    """The loss of IMPALA and STAC (Zahavy et al. 2020, Eq. 3): g_p L_policy + g_v L_value - g_e H.
+    """The loss of IMPALA and STAC (Zahavy et al. 2020): g_p L_policy + g_v L_value - g_e H.
 
     Differentiable in θ through log π, V and the entropy; in the hyperparameters through targets, advantages and
     weights. Values inside targets, importance ratios and behaviour logits are constants.
@@ -143,7 +143,7 @@ def mean_kl(first: Array, second: Array, trajectory: Trajectory) -> Array:
 
 
 def kl_to_anchor(output: NetworkOutput, anchor_logits: Array, trajectory: Trajectory) -> Array:
-    """[B]: mean over time of KL(π || π_anchor), the anchor stopped (Zahavy et al. 2020, Eq. 5: new policy first)."""
+    """[B]: mean over time of KL(π || π_anchor), the anchor stopped (Zahavy et al. 2020: new policy first)."""
     return mean_kl(output.logits[:-1], jax.lax.stop_gradient(anchor_logits)[:-1], trajectory)
 
 

@@ -1,6 +1,6 @@
 """Meta-parameters η that are hyperparameters of a loss: names, bounds, bijectors, starting values and forms.
 
-value = bound · sigmoid(raw) (Zahavy et al. 2020, Section 3.1). In the form "scalar" raw is a number. In the others it
+value = bound · sigmoid(raw) (Zahavy et al. 2020). In the form "scalar" raw is a number. In the others it
 is what a small network says, of the torso's features at each time ("state", STAC's appendix) or of the mean rewards of
 the last batches ("history", Flennerhag et al. 2021, Two Colors). The network's last layer starts at zero weights and at
 the scalar's starting value as bias, so that every form starts as the scalar does.

@@ -25,7 +25,7 @@ def leaky_vtrace(
     alpha: Array,
     rho_clip: float,
 ) -> Targets:
-    """Leaky V-trace (Zahavy et al. 2020, Eq. 8 and 9; α = 1 is V-trace, Espeholt et al. 2018).
+    """Leaky V-trace (Zahavy et al. 2020; α = 1 is V-trace, Espeholt et al. 2018).
 
     ρ' = α min(ρ-bar, ρ) + (1-α) ρ and c = λ (α min(1, ρ) + (1-α) ρ).
 

@@ -1,6 +1,6 @@
 """STAC (Zahavy et al. 2020): every differentiable hyperparameter of the loss is self-tuned.
 
-γ, λ and leaky V-trace's α are sigmoids; each loss weight is its outer weight times a sigmoid (their Section 3.1).
+γ, λ and leaky V-trace's α are sigmoids; each loss weight is its outer weight times a sigmoid.
 """
 
 from agents.actor_critic import actor_critic

@@ -1,4 +1,4 @@
-"""STACX (Zahavy et al. 2020, Section 3.3): STAC with auxiliary heads, each with self-tuned parameters of its own.
+"""STACX (Zahavy et al. 2020): STAC with auxiliary heads, each with self-tuned parameters of its own.
 
 Every auxiliary head is a policy and a value on the shared torso, with its own copy of STAC's six parameters and its own
 share of the inner loss. Acting and the outer loss use the main head alone: the auxiliary losses shape the torso, and η

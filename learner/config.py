@@ -32,6 +32,8 @@ class MetaOptimizerConfig:
     """Optimiser of the raw meta-parameters η."""
     learning_rate: float = 1e-3
     """Learning rate of η."""
+    anneal: bool = False
+    """Decay the learning rate linearly to 0 over --frames (as many updates as they make without episode resets)."""
     b1: float = 0.9
     """adam: decay of the first moment."""
     b2: float = 0.999

@@ -51,7 +51,7 @@ class Learner:
 
         Args:
           lags: what policy lags can be.
-          total_updates: inner updates in the whole life, for the learning rate.
+          total_updates: inner updates in the whole life, for the learning rates.
           mesh: where its arrays lie.
           keep: whether the window's tape keeps residuals (see `meta_gradients.linearization`).
           share: what makes of each life's meta-gradient the one that all of them follow, where many lives that share η
@@ -67,7 +67,7 @@ class Learner:
         self._tell_gradient = tell_gradient
         self._streams = streams
         self._inner = InnerUpdate(agent, make_inner_optimizer(optimizer, total_updates))
-        self._meta_optimizer = make_meta_optimizer(meta_optimizer)
+        self._meta_optimizer = make_meta_optimizer(meta_optimizer, total_updates / self._window)
         self._self_tuned = bool(jax.tree.leaves(jax.eval_shape(agent.init_meta, jax.random.key(0))))
         self._weights = outer_weights(meta_gradient.objective, window)
         correction_ = make_correction(correction, correction_discount, meta_gradient, lags, streams)

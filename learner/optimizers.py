@@ -84,12 +84,18 @@ def of_part(optimizer: InnerOptimizer, name: str) -> InnerOptimizer:
     return InnerOptimizer(optimizer.init, update)
 
 
-def make_meta_optimizer(config: MetaOptimizerConfig) -> optax.GradientTransformation:
-    """The optimiser of η. Nothing differentiates through it, so it is optax's."""
+def make_meta_optimizer(config: MetaOptimizerConfig, total_steps: float) -> optax.GradientTransformation:
+    """The optimiser of η; with `anneal` its learning rate falls linearly to 0 at `total_steps` of η.
+
+    Nothing differentiates through it, so it is optax's.
+    """
+    rate = config.learning_rate
+    if config.anneal:
+        rate = optax.linear_schedule(rate, 0.0, max(round(total_steps), 1))
     optimizer = {
-        "sgd": lambda: optax.sgd(config.learning_rate),
-        "rmsprop": lambda: optax.rmsprop(config.learning_rate, decay=config.decay, eps=config.eps),
-        "adam": lambda: optax.adam(config.learning_rate, b1=config.b1, b2=config.b2, eps=config.eps),
+        "sgd": lambda: optax.sgd(rate),
+        "rmsprop": lambda: optax.rmsprop(rate, decay=config.decay, eps=config.eps),
+        "adam": lambda: optax.adam(rate, b1=config.b1, b2=config.b2, eps=config.eps),
     }[config.name]()
     if config.max_grad_norm:
         return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optimizer)

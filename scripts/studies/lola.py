@@ -86,7 +86,7 @@ class Lola:
         correction = make_correction(0.0, 1.0, MetaGradientConfig(), (0,), sizes.new)
         self._sweep = ReverseMetaGradient(self._differentiated, "next", 1, correction, keep=False)
         self._meta_optimizer = make_meta_optimizer(
-            MetaOptimizerConfig(name="adam", learning_rate=sizes.outer_rate, eps=1e-8)
+            MetaOptimizerConfig(name="adam", learning_rate=sizes.outer_rate, eps=1e-8), total_steps=0
         )
 
     def play(self, params: Params, key: Array, games: int, version: int = 0) -> Trajectory:

@@ -42,7 +42,7 @@ def agent_of(name):
             },
         ),
         (
-            "atari_stac",  # Zahavy et al. 2020, Table 1: each weight is bounded by its outer one
+            "atari_stac",  # Zahavy et al. 2020: each weight is bounded by its outer one
             {
                 "gamma": 1.0,
                 "trace_lambda": 1.0,

@@ -23,7 +23,7 @@ def experience(seed=0, spread=0.7):
 
 
 def by_definition(values, reward, discount, rho, trace_lambda, alpha, rho_clip):
-    """Zahavy et al. 2020, Eq. 8 and 9, every product from scratch: O(T²) and float64.
+    """Zahavy et al. 2020's leaky V-trace, every product from scratch: O(T²) and float64.
 
     v_s = V_s + Σ_{t≥s} (Π_{i=s}^{t-1} γ_i c_i) ρ'_t (r_t + γ_t V_{t+1} - V_t). The advantage's bootstrap is the
     λ-weighted mix of the next target and the next value, so that λ = 0 is one-step and λ = 1 is IMPALA's.

@@ -130,7 +130,7 @@ def test_clip_bounds_the_norm_and_its_factor_is_a_constant():
 def test_meta_optimizer_is_optax(name):
     settings = {"sgd": {}, "rmsprop": {"decay": 0.7, "eps": 1e-3}, "adam": {"b1": 0.6, "b2": 0.8, "eps": 1e-3}}[name]
     expected = getattr(optax, name)(0.05, **settings)
-    made = make_meta_optimizer(MetaOptimizerConfig(name=name, learning_rate=0.05, **settings))
+    made = make_meta_optimizer(MetaOptimizerConfig(name=name, learning_rate=0.05, **settings), 10)
     meta = {"gamma": jnp.asarray(0.3), "alpha": jnp.asarray(-1.0)}
     states = made.init(meta), expected.init(meta)
     for k in range(3):
@@ -142,7 +142,17 @@ def test_meta_optimizer_is_optax(name):
 
 
 def test_meta_gradient_is_clipped_before_its_optimizer():
-    made = make_meta_optimizer(MetaOptimizerConfig(name="sgd", learning_rate=0.1, max_grad_norm=0.5))
+    made = make_meta_optimizer(MetaOptimizerConfig(name="sgd", learning_rate=0.1, max_grad_norm=0.5), 10)
     gradient = {"gamma": jnp.asarray(3.0), "alpha": jnp.asarray(-4.0)}
     update, _ = made.update(gradient, made.init(gradient), gradient)
     np.testing.assert_allclose([update["gamma"], update["alpha"]], [-0.03, 0.04], rtol=1e-12)
+
+
+def test_the_rate_of_eta_falls_linearly_to_zero():
+    made = make_meta_optimizer(MetaOptimizerConfig(name="sgd", learning_rate=0.1, anneal=True), 4)
+    meta, taken = {"a": jnp.zeros(())}, []
+    state = made.init(meta)
+    for _ in range(6):
+        updates, state = made.update({"a": jnp.ones(())}, state, meta)
+        taken.append(-updates["a"])
+    np.testing.assert_allclose(taken, [0.1, 0.075, 0.05, 0.025, 0.0, 0.0], atol=1e-7)
