@@ -209,7 +209,7 @@ def two_colors_bmg() -> ExperimentConfig:
 
 @_preset
 def catch_lpg() -> ExperimentConfig:
-    """LPG: a whole update rule is learned, in one life on Catch. Source: Oh et al. 2020; Jackson et al. 2023, Table 2."""
+    """LPG: the update rule is learned, in one life on Catch. Source: Oh et al. 2020; Jackson et al. 2023, Table 2."""
     return dataclasses.replace(
         smoke(),
         agent="lpg",
