@@ -128,8 +128,8 @@ def outer_critic_loss(
     output: NetworkOutput, trajectory: Trajectory, inner: InnerLossConfig, outer: OuterLossConfig
 ) -> tuple[Array, dict[str, Array]]:
     """How θ learns the outer discount's values beside an inner loss that learns others: as `actor_critic_loss`."""
-    weights = {"policy_weight": 0.0, "entropy_weight": 0.0, "value_weight": inner.value_weight}
-    hyperparameters = outer_hyperparameters(outer) | weights
+    no_weights = {name: 0.0 for name in HYPERPARAMETERS if name.endswith("_weight")}
+    hyperparameters = outer_hyperparameters(outer) | no_weights | {"value_weight": inner.value_weight}
     return actor_critic_loss(
         hyperparameters, output, trajectory, rho_clip=inner.rho_clip, reward_clip=inner.reward_clip
     )
