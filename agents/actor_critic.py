@@ -97,6 +97,7 @@ def actor_critic(
         inner_loss=inner_loss,
         outer_loss=outer_loss,
         uses_anchor=bool(outer.kl_weight),
+        stream_score=losses.stream_score,
         stream_return=lambda trajectory: losses.stream_return(trajectory, inner, outer),
         init_context=tuned.init_context,
         next_context=tuned.next_context,

@@ -8,13 +8,13 @@ softplus.) No baseline, no critic.
 import jax
 import jax.numpy as jnp
 
-from agents import losses
 from agents.config import AgentSettings
 from agents.surrogates import box
 from agents.types import Agent, EnvironmentSpec, NetworkOutput
 
 SELF_TUNED = ()
 ALSO_TUNED = "two learning rates"
+LOG_POLICY = "log_policy"  # [A], the same at all times and in all streams
 
 
 def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
@@ -22,10 +22,11 @@ def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
     config, dice = settings.bandit, settings.inner.surrogate != "plain"
 
     def output(params, shape):
-        # Normalised once for all: what follows for each pull reads them as they are.
+        # One policy for all pulls: losses and the score read it, and not its copies, which cost a pass over all arms
+        # for each pull.
         log_policy = jax.nn.log_softmax(params["logits"])
         logits = jnp.broadcast_to(log_policy, (*shape, spec.num_actions))
-        return NetworkOutput(logits, jnp.zeros(shape, params["logits"].dtype))
+        return NetworkOutput(logits, jnp.zeros(shape, params["logits"].dtype), heads={LOG_POLICY: log_policy})
 
     def step(params, observation, step_type, core_state):
         del observation
@@ -33,7 +34,7 @@ def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
 
     def gained(output, trajectory, surrogate):
         """[B] mean over time of r times a surrogate of log π."""
-        log_prob = losses.of_action(output.logits[:-1], trajectory.action)
+        log_prob = output.heads[LOG_POLICY][trajectory.action]
         return jnp.mean(trajectory.reward.astype(log_prob.dtype) * surrogate(log_prob), axis=0)
 
     def inner_loss(meta, output, trajectory):
@@ -57,6 +58,7 @@ def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
         inner_loss=inner_loss,
         outer_loss=outer_loss,
         uses_anchor=False,
+        stream_score=lambda output, trajectory: jnp.sum(output.heads[LOG_POLICY][trajectory.action], axis=0),
         stream_return=lambda trajectory: jnp.mean(trajectory.reward, axis=0),
         init_context=lambda: jnp.zeros((), jnp.int32),
         next_context=lambda context, trajectory: context + 1,
@@ -65,5 +67,5 @@ def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
 
 def _entropy(output: NetworkOutput) -> jax.Array:
     """Negative; of one pull: all pulls of a batch have one policy."""
-    log_policy = output.logits[0, 0]
+    log_policy = output.heads[LOG_POLICY]
     return -jnp.sum(jnp.exp(log_policy) * log_policy)

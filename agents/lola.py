@@ -70,6 +70,7 @@ def lola(spec: EnvironmentSpec, inner: InnerLossConfig, outer: OuterLossConfig, 
         inner_loss=inner_loss,
         outer_loss=outer_loss,
         uses_anchor=False,
+        stream_score=losses.stream_score,
         stream_return=lambda trajectory: losses.stream_return(trajectory, inner, outer),
         starts_from_meta=True,
     )

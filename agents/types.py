@@ -104,6 +104,7 @@ class Agent(NamedTuple):
     inner_loss: Callable[..., tuple[Array, dict[str, Array]]]
     outer_loss: Callable[..., tuple[Array, dict[str, Array]]]  # (output, trajectory, anchor_logits) -> [B], logs
     uses_anchor: bool  # whether outer_loss reads anchor_logits [T+1, B, A], the policy at the window's start
+    stream_score: Callable[..., Array]  # (output, trajectory) -> [B] Σ_t log π(a_t|s_t) of the real actions
     stream_return: Callable[..., Array]  # (trajectory) -> [B] what outer_loss stands for, with the opposite sign
     # (meta_params, output, trajectory) -> [B]: η's own charge beside the outer loss; θ is constant to it.
     meta_penalty: Callable[..., Array] | None = None

@@ -66,13 +66,14 @@ def score_coefficients(returns: Array, baselines: Array, weights: np.ndarray, co
     """
     streams = returns.shape[1]
     mean = jnp.mean(returns, axis=1, keepdims=True)
-    seen = (streams * mean - returns) / (streams - 1) if correction.others else jnp.broadcast_to(mean, returns.shape)
+    seen = (streams * mean - returns) / (streams - 1) if correction.others else mean  # [K+1, B or 1]
     steps = np.arange(len(weights))
     gap = steps[None, :] - steps[:, None]  # k - j
     decay = np.where(gap > 0, float(correction.discount) ** np.maximum(gap, 0), 0.0) * weights
     above = jnp.asarray(decay, returns.dtype)[..., None] * (seen[None] - baselines[:, None, None])  # [j, k, e]
     # A return without weight counts for nothing even where it is not a number: that of a skipped batch, for example.
-    return correction.coefficient * jnp.sum(jnp.where(decay[..., None] > 0, above, 0.0), axis=1)
+    coefficients = correction.coefficient * jnp.sum(jnp.where(decay[..., None] > 0, above, 0.0), axis=1)
+    return jnp.broadcast_to(coefficients, returns.shape)
 
 
 class RunningMean(NamedTuple):

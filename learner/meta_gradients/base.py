@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from agents.losses import stream_score
 from agents.types import Agent, Array, MetaParams, NetworkOutput, Params, Trajectory
 from learner.window import TapeEntry
 
@@ -52,10 +51,10 @@ def outer_loss(
     return agent.outer_loss(agent.unroll(params, trajectory), trajectory, anchor)
 
 
-def score(output: NetworkOutput, trajectory: Trajectory, version: Array) -> Array:
+def score(agent: Agent, output: NetworkOutput, trajectory: Trajectory, version: Array) -> Array:
     """[B] Σ log π of the actions that `version`, whose output this is, took; 0 for streams acted by another."""
     acted = trajectory.params_version == version.astype(trajectory.params_version.dtype)
-    return jnp.where(acted, stream_score(output, trajectory), 0.0)
+    return jnp.where(acted, agent.stream_score(output, trajectory), 0.0)
 
 
 def per_stream_meta(meta_params: MetaParams, streams: int) -> MetaParams:

@@ -126,7 +126,7 @@ class Linearization:
             if self._with_outer and not first:
                 objective += terms.outer * jnp.mean(agent.outer_loss(output, trajectory, anchor)[0])
             if self._with_score and not first:
-                objective += jnp.vdot(terms.score, base.score(output, trajectory, count))
+                objective += jnp.vdot(terms.score, base.score(agent, output, trajectory, count))
             return objective, (loss, output, logs)
 
         return lambda params, terms: jax.grad(total, argnums=0 if first else (0, 1), has_aux=True)(meta, params, terms)

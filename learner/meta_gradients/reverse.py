@@ -252,8 +252,10 @@ class ReverseMetaGradient:
     def _add_score(self, adjoint: InnerState, params, trajectory, weights, version) -> InnerState:
         """The adjoint of `params` with the gradient of their weighted score, which belongs to the last part."""
 
+        agent = self._update.agent
+
         def weighted(params):
-            return jnp.vdot(weights, base.score(self._update.agent.unroll(params, trajectory), trajectory, version))
+            return jnp.vdot(weights, base.score(agent, agent.unroll(params, trajectory), trajectory, version))
 
         gradient = jax.grad(weighted)(params)
         return adjoint._replace(params=jax.tree.map(lambda a, g: a.at[-1].add(g), adjoint.params, gradient))

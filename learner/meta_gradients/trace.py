@@ -72,8 +72,9 @@ class TraceMetaGradient:
 
         new, tangent, (grads, logs) = jax.vmap(along, out_axes=(None, 0, None))(directions, trace.sensitivity)
         if self._correction.coefficient:
+            agent = self._update.agent
             gradient = jax.grad(
-                lambda p: jnp.sum(base.score(self._update.agent.unroll(p, trajectory), trajectory, count)),
+                lambda p: jnp.sum(base.score(agent, agent.unroll(p, trajectory), trajectory, count)),
             )(state.params)
             scores = jax.vmap(lambda z: _tree_dot(z, gradient))(trace.sensitivity.params)
             scores = jnp.where(jnp.isfinite(scores), scores, 0.0)  # one bad batch must not stay in the sum for ever

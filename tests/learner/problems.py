@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from agents.config import AgentSettings, InnerLossConfig, MetaInitConfig, NetworkConfig, OuterLossConfig
+from agents.losses import stream_score
 from agents.make import make_agent
 from agents.types import Agent, EnvironmentSpec, NetworkOutput, Params, Trajectory
 from learner.config import BootstrapConfig, InnerOptimizerConfig, MetaGradientConfig, MetaOptimizerConfig
@@ -114,6 +115,7 @@ def smooth_agent() -> Agent:
         inner_loss=inner_loss,
         outer_loss=outer_loss,
         uses_anchor=False,
+        stream_score=stream_score,
         stream_return=lambda trajectory: jnp.mean(trajectory.reward, axis=0),
     )
 

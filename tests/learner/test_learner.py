@@ -163,7 +163,7 @@ def test_bad_batches_are_skipped_and_the_window_goes_on(small, window=3, weight=
             if j != 1:  # the skipped batch neither updates nor scores
                 if j:
                     score = base.score(
-                        small.unroll(state.params, trajectories[j]), trajectories[j], jnp.asarray(j, float)
+                        small, small.unroll(state.params, trajectories[j]), trajectories[j], jnp.asarray(j, float)
                     )
                     total -= jnp.vdot(coefficients[j], score)
                 state, _, _ = update(meta, state, trajectories[j], jnp.asarray(j, float))

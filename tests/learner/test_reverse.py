@@ -50,7 +50,10 @@ def unrolled_objective(meta, agent, update, trajectories, objective, correction)
             version = max(j - lag, 0)
             if version or initial:  # θ^0 is a constant elsewhere
                 score = base.score(
-                    agent.unroll(states[version].params, trajectories[j]), trajectories[j], jnp.asarray(version, float)
+                    agent,
+                    agent.unroll(states[version].params, trajectories[j]),
+                    trajectories[j],
+                    jnp.asarray(version, float),
                 )
                 total -= jnp.vdot(coefficients[j], score)
     return total
