@@ -35,7 +35,7 @@ class Grid(NamedTuple):
 
 GRIDS = {
     "smoke": {"catch": Grid((2,), ("0",), (2,))},
-    "small": {"two_colors": Grid((3, 5), ("0", "1"), (5,)), "catch": Grid((5,), ("0",), (5,))},
+    "small": {"two_colors": Grid((3, 5), ("0", "1"), (5,)), "catch": Grid((3, 5), ("0", "1"), (5,))},
     "paper": {
         "two_colors": Grid((3, 5, 10, 20), ("0", "1"), (3, 10)),
         "catch": Grid((3, 5, 10, 20), ("0", "1"), (3, 10)),
