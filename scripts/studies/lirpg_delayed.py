@@ -54,6 +54,8 @@ def experiment(world: str, weight: float, scale: str) -> ExperimentConfig:
             "optimizer.anneal": False,
             "meta_optimizer.name": "adam",
             "meta_optimizer.learning_rate": 1e-3,
+            "meta_optimizer.anneal": False,
+            "meta_optimizer.max_grad_norm": 0.0,
         }
         | WORLDS[world].settings,
     )
