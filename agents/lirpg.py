@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from agents.actor_critic import LearnedReward, actor_critic
 from agents.config import AgentSettings
-from agents.losses import of_action
+from agents.losses import of_action, weighted
 from agents.networks import make_function
 from agents.types import Agent, Array, EnvironmentSpec, MetaParams, Trajectory
 
@@ -28,6 +28,6 @@ def intrinsic_reward(spec: EnvironmentSpec, settings: AgentSettings) -> LearnedR
 
     def reward(meta: MetaParams, trajectory: Trajectory) -> Array:
         of_actions = jnp.tanh(unroll(meta["intrinsic_reward"], trajectory)[:-1])
-        return settings.intrinsic.weight * of_action(of_actions, trajectory.action)
+        return weighted(settings.intrinsic.weight, of_action(of_actions, trajectory.action))
 
     return LearnedReward(lambda key: {"intrinsic_reward": init(key)}, reward)

@@ -7,18 +7,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from actors.environments.make import JAX_GAMES, MAX_STREAMS, normalise_game
-from agents.config import HYPERPARAMETERS
-from agents.make import agent_names
+from agents.make import agent_names, self_tuned_by
 from agents.rules import load_rule
 from configs.ranges import RANGES
 from configs.tree import ConfigError, Setting, check_choice, check_type, flag, is_tuple, leaves
 from learner.config import EVOLUTION
 
 ONE_BY_ONE = ("trace", "finite_differences")  # differentiations whose cost grows with the number of meta-parameters
-# What agents tune where no setting says otherwise: their files' own `SELF_TUNED`, told without importing JAX.
-SELF_TUNED = {"mgrl": ("gamma", "trace_lambda"), "stac": HYPERPARAMETERS, "stacx": HYPERPARAMETERS}
 # What only matters where something is tuned.
 _OF_WINDOWS = ("window", "meta_gradient.", "meta_optimizer.", "meta_init.", "bootstrap.")
+_WITHOUT_AUXILIARY_HEADS = ("impala", "mgrl", "stac", "lirpg", "lpg", "maml", "bandit")
 IMAGE_TORSOS = ("nature", "impala_shallow", "impala_deep")
 
 
@@ -152,11 +150,10 @@ def _check_evolution(config: Any) -> None:
 
 def _check_agent(config: Any) -> None:
     """What single agents ask for."""
-    if (config.agent == "stacx") != (config.inner.auxiliary_heads > 0):
+    heads = config.inner.auxiliary_heads
+    if (heads and config.agent in _WITHOUT_AUXILIARY_HEADS) or (not heads and config.agent == "stacx"):
         other = "use 2, as STACX does" if config.agent == "stacx" else "use 0, or --agent stacx"
-        raise ConfigError(
-            f"--inner.auxiliary-heads: {config.inner.auxiliary_heads} does not fit --agent {config.agent}; {other}"
-        )
+        raise ConfigError(f"--inner.auxiliary-heads: {heads} does not fit --agent {config.agent}; {other}")
     if config.agent == "bandit" and (config.game != "bandit" or config.inner.surrogate not in ("plain", "dice")):
         raise ConfigError(
             "--agent: bandit is for --game bandit and --inner.surrogate plain or dice, not"
@@ -193,7 +190,7 @@ def _check_agent(config: Any) -> None:
 
 def self_tuned(config: Any) -> tuple[str, ...]:
     """Names of the inner loss's hyperparameters that the agent tunes itself."""
-    return config.self_tuned.parameters or SELF_TUNED.get(config.agent, ())
+    return config.self_tuned.parameters or self_tuned_by(config.agent)
 
 
 def check_given(config: Any, given: Iterable[str]) -> None:

@@ -46,7 +46,7 @@ def self_tuned(config: ExperimentConfig) -> str:
     """What η is, in symbols."""
     agent = importlib.import_module(f"agents.{config.agent}")
     names = config.self_tuned.parameters or agent.SELF_TUNED
-    parts = [" ".join(_SYMBOLS[name] for name in names)] if names else []
+    parts = [" ".join(_SYMBOLS.get(name, name) for name in names)] if names else []
     if parts and config.self_tuned.form != "scalar":
         parts[0] += f" ({config.self_tuned.form})"
     if config.inner.auxiliary_heads:

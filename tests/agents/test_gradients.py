@@ -44,7 +44,19 @@ AGENTS = {
         "stacx",
         {"inner": InnerLossConfig(auxiliary_heads=1), "self_tuned": SelfTunedConfig(form="state", hidden=(3,))},
     ),
+    "stacx by history": (
+        "stacx",
+        {
+            "inner": InnerLossConfig(auxiliary_heads=1),
+            "self_tuned": SelfTunedConfig(form="history", hidden=(3,), history=4),
+        },
+    ),
+    "mgrl by history": ("mgrl", {"self_tuned": SelfTunedConfig(form="history", hidden=(3,), history=4)}),
     "lirpg": ("lirpg", {"outer": CRITIC}),
+    "lirpg, γ by state": (
+        "lirpg",
+        {"outer": CRITIC, "self_tuned": SelfTunedConfig(("gamma",), form="state", hidden=(3,))},
+    ),
     "lpg": ("lpg", {"lpg": LPGConfig(predictions=4, hidden=3, embedding=2)}),
     "maml": ("maml", {}),
     "bandit": ("bandit", {}),

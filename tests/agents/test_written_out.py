@@ -38,6 +38,7 @@ TRAJECTORY = Trajectory(
     core_state=(),
     params_version=np.zeros(STREAMS, np.int32),
 )
+NAMES = ("gamma", "trace_lambda", "alpha", "policy_weight", "value_weight", "entropy_weight")
 CLIPPED = np.clip(TRAJECTORY.reward, -1.0, 1.0)
 
 
@@ -185,11 +186,29 @@ def test_hyperparameters_of_states_are_read_where_they_act_and_teach_the_torso_n
     output = NetworkOutput(normal(STEPS + 1, STREAMS, ACTIONS), normal(STEPS + 1, STREAMS), features)
     hidden = np.maximum(linear(meta["meta/~/linear_0"], features), 0.0)
     raw = linear(meta["~"], hidden)
-    names = ("gamma", "trace_lambda", "alpha", "policy_weight", "value_weight", "entropy_weight")
     bounds = (1.0, 1.0, 1.0, OUTER.policy_weight, OUTER.value_weight, tuned.entropy_bound)
     _, logs = agent.inner_loss(meta, output, TRAJECTORY)
-    for i, (name, bound) in enumerate(zip(names, bounds, strict=True)):
+    for i, (name, bound) in enumerate(zip(NAMES, bounds, strict=True)):
         at = slice(1, None) if name == "gamma" else slice(None, -1)
         np.testing.assert_allclose(logs[f"meta/{name}"], bound * sigmoid(raw[at, :, i]).mean(), rtol=1e-5)
     taught = jax.grad(lambda f: jnp.sum(agent.inner_loss(meta, output._replace(features=f), TRAJECTORY)[0]))(features)
     np.testing.assert_array_equal(taught, 0.0)
+
+
+def test_stacx_adds_up_its_heads_losses_each_of_its_own_hyperparameters():
+    inner = InnerLossConfig(reward_clip=1.0, reduction="mean", auxiliary_heads=2)
+    agent = make("stacx", inner=inner, meta_init=MetaInitConfig(0.3, -0.2, 0.5, 0.1, 0.4, -0.6))
+    meta = jax.tree.map(lambda x: x + normal(*x.shape), agent.init_meta(jax.random.key(0)))
+    values = {name: float(value) for name, value in agent.meta_values(meta).items()}
+    logits, value = normal(STEPS + 1, STREAMS, 3, ACTIONS), normal(STEPS + 1, STREAMS, 3)  # of the main head, then two
+    auxiliary = {
+        "auxiliary_policy": logits[..., 1:, :].reshape(STEPS + 1, STREAMS, -1),
+        "auxiliary_value": value[..., 1:],
+    }
+    output = NetworkOutput(logits[..., 0, :], value[..., 0], heads=auxiliary)
+    expected = 0.0
+    for head, suffix in enumerate(("", "_1", "_2")):
+        own = [values[name + suffix] for name in NAMES]
+        numbers = InnerLossConfig(*own, reward_clip=1.0, reduction="mean")
+        expected += plain(numbers)(NetworkOutput(logits[..., head, :], value[..., head]), TRAJECTORY)
+    np.testing.assert_allclose(agent.inner_loss(meta, output, TRAJECTORY)[0], expected, rtol=2e-5)

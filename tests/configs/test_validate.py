@@ -5,12 +5,12 @@ import math
 
 import pytest
 
-from agents.make import agent_names
+from agents.make import agent_names, self_tuned_by
 from configs.experiment import ExperimentConfig
 from configs.presets import preset
 from configs.ranges import ANY_NUMBER, RANGES
 from configs.tree import ConfigError, choices, is_tuple, item_type, leaves, override
-from configs.validate import SELF_TUNED, check_devices
+from configs.validate import check_devices
 from scripts.parse import parse_train
 
 MLP = {"network.torso": "mlp"}
@@ -204,7 +204,7 @@ def test_settings_that_undo_each_other_are_refused(values, said):
 def test_what_agents_tune_is_what_their_files_say():
     for name in agent_names():
         own = importlib.import_module(f"agents.{name}")
-        assert SELF_TUNED.get(name, ()) == tuple(getattr(own, "SELF_TUNED", ())), name
+        assert self_tuned_by(name) == tuple(own.SELF_TUNED), name
 
 
 @pytest.mark.parametrize(

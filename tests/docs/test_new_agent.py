@@ -49,6 +49,7 @@ def test_the_agent_works(copy):
     with (copy / "configs" / "presets.py").open("a") as file:
         file.write("\n\n" + preset)
     lines = run(copy, blocks("sh")[0])
+    assert "# (O)" in preset  # as tests/configs/test_presets.py will ask
     assert lines[-1]["meta/scale"] != 1 and lines[-1]["meta/shift"] != 0
     assert lines[-1]["meta_grad/snr"] > 0
 
