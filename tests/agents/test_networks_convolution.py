@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agents.networks_convolution import convolve_by_products, max_pool
+from agents.networks_convolution import convolve, convolve_by_rows, max_pool
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -32,7 +32,7 @@ def test_equals_the_library_with_both_gradients(image, kernel, stride):
     sides = [(side - kernel) // stride + 1 for side in image[:2]]
     cotangent = jnp.asarray(rng.normal(size=(2, *sides, 5)), jnp.float32)
     expected, expected_gradients = _with_gradients(lambda x, w: _library(x, w, stride), cotangent, x, w)
-    actual, actual_gradients = _with_gradients(lambda x, w: convolve_by_products(x, w, stride), cotangent, x, w)
+    actual, actual_gradients = _with_gradients(lambda x, w: convolve_by_rows(x, w, stride), cotangent, x, w)
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
     for a, b in zip(actual_gradients, expected_gradients, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
@@ -42,14 +42,36 @@ def test_bytes_are_multiplied_in_the_type_of_the_kernel():
     rng = np.random.default_rng(1)
     x = jnp.asarray(rng.integers(0, 256, (2, 12, 12, 4), np.uint8))
     w = jnp.asarray(rng.integers(-3, 4, (8, 8, 4, 5)), jnp.float32)  # small integers: exact
-    actual = convolve_by_products(x, w, 4)
+    actual = convolve_by_rows(x, w, 4)
     assert actual.dtype == jnp.float32
     np.testing.assert_array_equal(actual, _library(x, w, 4))
 
 
 def test_kernel_that_is_no_multiple_of_the_stride():
     with pytest.raises(ValueError, match="side 5 is no multiple of the stride 2"):
-        convolve_by_products(jnp.zeros((1, 9, 9, 1)), jnp.zeros((5, 5, 1, 1)), 2)
+        convolve_by_rows(jnp.zeros((1, 9, 9, 1)), jnp.zeros((5, 5, 1, 1)), 2)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("padding", ["VALID", "SAME"])
+def test_convolution_has_the_librarys_derivatives_up_to_the_second(padding):
+    """Whichever way goes where: value, gradient, and a Hessian-vector product, alone and for many directions."""
+    rng = np.random.default_rng(2)
+    x, w, v = (jnp.asarray(rng.normal(size=shape)) for shape in ((3, 14, 14, 2), (4, 4, 2, 5), (6, 4, 4, 2, 5)))
+
+    def library(x, w, stride, padding):
+        return jax.lax.conv_general_dilated(x, w, (stride,) * 2, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    def everything(function):
+        def loss(w):
+            return jnp.sum(jnp.tanh(function(x, w, 2, padding)) ** 2)
+
+        curvature = jax.vmap(lambda v: jax.jvp(jax.grad(loss), (w,), (v,)))
+        by_image = jax.grad(lambda x: jnp.sum(jnp.tanh(function(x, w, 2, padding)) ** 2))
+        return function(x, w, 2, padding), jax.value_and_grad(loss)(w), curvature(v), by_image(x)
+
+    for a, b in zip(*map(jax.tree.leaves, (everything(convolve), everything(library))), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
 
 
 def _pooled_by_the_library(x):
