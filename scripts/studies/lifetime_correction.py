@@ -203,7 +203,7 @@ STUDY = Study(
     ),
     minutes={
         "smoke": "1 min",
-        "small": "8 min",
+        "small": "12 min",
         "paper": "4 days (projected from `small`: 12 ms a life's update of η)",
     },
     seeds={"smoke": 2, "small": 10, "paper": 30},
