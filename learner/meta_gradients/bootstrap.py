@@ -29,7 +29,7 @@ def matching_gradient(
 
     The target is one step of the inner optimiser from `final` along `outer_gradient`: on the outer loss, with the
     inner learning rate and, where it has one, its preconditioner. μ is the weighted sum of KL(π_target || π), of half
-    the squared difference of the values, both means over real transitions, and of ½|θ - θ_target|².
+    the squared difference of the values, both means over transitions (a reset's is 0), and of ½|θ - θ_target|².
 
     Args:
       update: the inner update rule.

@@ -20,7 +20,7 @@ from agents.config import (
     OuterLossConfig,
     SelfTunedConfig,
 )
-from agents.make import make_agent
+from agents.make import agent_names, make_agent
 from agents.types import EnvironmentSpec, Trajectory
 from tests.differences import assert_equals_differences
 
@@ -62,6 +62,10 @@ AGENTS = {
     "bandit": ("bandit", {}),
     "lirpg and gamma": ("lirpg", {"outer": CRITIC, "self_tuned": SelfTunedConfig(("gamma",))}),
 }
+
+
+def test_no_agent_is_left_out():
+    assert {agent for agent, _ in AGENTS.values()} == set(agent_names())
 
 
 class Held:
