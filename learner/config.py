@@ -73,7 +73,8 @@ class MetaGradientConfig:
     baseline_decay: float = 0.99
     """Sampling correction: decay of its baseline, the running mean of returns, fixed before each batch is acted."""
     linearization: Literal["auto", "keep", "rebuild"] = "auto"
-    """reverse: keep what the sweep needs of each update (fastest, memory grows with K), or rebuild it (flat memory)."""
+    """reverse: keep what the sweep needs of each update (least arithmetic; memory grows with K), or rebuild it (flat
+    memory)."""
     diagnostics: int = 1
     """Every so many windows, 0 for none: where λ > 0 tell direct and correction part apart, with trace the streams; at
     a price in FLOPs."""

@@ -176,8 +176,7 @@ def finite_differences(problem: Problem, eps: float, basis: np.ndarray | None = 
     objective = problem.config.meta_gradient.objective
     if objective not in ("all", "next"):
         raise ConfigError(f"--meta-gradient.objective: {objective} weighs no return; a Problem needs all or next")
-    settings = {"meta_gradient.differentiation": "reverse", "meta_gradient.standard_deviation": 0.1, "correction": 0.0}
-    lives = Lives(override(problem.config, settings), own_tasks=problem.own_tasks)
+    lives = Lives(problem.config, own_tasks=problem.own_tasks)
 
     def sample(eta: MetaParams | None, samples: int, first: int = 0) -> np.ndarray:
         flat, unravel = ravel_pytree(lives.eta() if eta is None else jax.tree.map(jnp.float32, eta))

@@ -28,9 +28,7 @@ class Grid(NamedTuple):
 
     windows: tuple[int, ...]
     lags: tuple[str, ...]
-    still: tuple[
-        int, ...
-    ]  # windows for which mean and variance of the estimate are measured as well, with η held still
+    still: tuple[int, ...]  # windows whose estimates' mean and variance are measured, too, with η held still
 
 
 GRIDS = {
