@@ -15,7 +15,7 @@ import numpy as np
 
 from agents.config import NetworkConfig
 from agents.frames import stack_frames
-from agents.networks_convolution import convolve, max_pool
+from agents.networks_convolution import convolve, convolve_strips, max_pool, strips
 from agents.types import FIRST, Array, CoreState, EnvironmentSpec, NetworkOutput, Params, Trajectory
 
 TORSOS = get_args(get_type_hints(NetworkConfig)["torso"])
@@ -54,8 +54,7 @@ def make_network(config: NetworkConfig, spec: EnvironmentSpec, heads: Mapping[st
         dtype: np.dtype, observation: Array, step_type: Array, core_state: CoreState
     ) -> tuple[NetworkOutput, CoreState]:
         time_batch = step_type.shape
-        flat = observation.reshape((-1, *spec.observation_shape))
-        features = _torso(config, flat, dtype)
+        features = _torso(config, observation.reshape((-1, *observation.shape[2:])), dtype)
         if config.lstm:
             features = features.reshape((*time_batch, -1))
             features, core_state = _LSTM(config.lstm)(features, step_type, core_state)
@@ -87,7 +86,7 @@ def make_network(config: NetworkConfig, spec: EnvironmentSpec, heads: Mapping[st
         return jax.tree.map(lambda x: x[0], output), core_state
 
     def unroll(params, trajectory):
-        return apply(params, _observation(spec, trajectory), trajectory.step_type, trajectory.core_state)[0]
+        return apply(params, _observation(config, spec, trajectory), trajectory.step_type, trajectory.core_state)[0]
 
     return Network(init, initial_state, step, unroll)
 
@@ -99,9 +98,8 @@ def make_function(
     check_network(config, spec)
 
     def forward(dtype: np.dtype, observation: Array) -> Array:
-        flat = observation.reshape((-1, *spec.observation_shape))
-        x = _head(config, width, "out")(_torso(config, flat, dtype))
-        return x.reshape((*observation.shape[: -len(spec.observation_shape)], width))
+        x = _head(config, width, "out")(_torso(config, observation.reshape((-1, *observation.shape[2:])), dtype))
+        return x.reshape((*observation.shape[:2], width))
 
     function = hk.without_apply_rng(hk.transform(forward))
 
@@ -109,16 +107,20 @@ def make_function(
         return function.init(key, jnp.float32, jnp.zeros((1, 1, *spec.observation_shape), spec.observation_dtype))
 
     def unroll(params: Params, trajectory: Trajectory) -> Array:
-        return function.apply(params, jax.tree.leaves(params)[0].dtype, _observation(spec, trajectory))
+        return function.apply(params, jax.tree.leaves(params)[0].dtype, _observation(config, spec, trajectory))
 
     return init, unroll
 
 
-def _observation(spec: EnvironmentSpec, trajectory: Trajectory) -> Array:
-    """[T+1, B, ...] what the agent saw."""
+def _observation(config: NetworkConfig, spec: EnvironmentSpec, trajectory: Trajectory) -> Array:
+    """[T+1, B, ...] what the agent saw; for a plain CNN on a CPU the `strips` that its first kernels cover."""
+    observation = trajectory.observation
+    if config.torso in _PLAIN_CNNS and jax.default_backend() == "cpu":
+        _, kernel, stride = _PLAIN_CNNS[config.torso][0][0]
+        observation = strips(observation, kernel, stride)
     if spec.frame_stack == 1:
-        return trajectory.observation
-    return stack_frames(trajectory.observation, trajectory.step_type, spec.frame_stack)
+        return observation
+    return stack_frames(observation, trajectory.step_type, spec.frame_stack)
 
 
 def check_network(config: NetworkConfig, spec: EnvironmentSpec) -> None:
@@ -168,12 +170,12 @@ def _head(config: NetworkConfig, width: int, name: str) -> hk.Linear:
 
 
 def _torso(config: NetworkConfig, observation: Array, dtype: np.dtype) -> Array:
-    """[N, ...] observations -> [N, features]."""
+    """[N, ...] observations, or `strips` of images -> [N, features]."""
     scale = 1 / 255 if observation.dtype == jnp.uint8 else 1.0
     if config.torso in ("mlp", "table"):
         x = observation.reshape((observation.shape[0], -1)).astype(dtype) * scale
         return x if config.torso == "table" else hk.nets.MLP(config.hidden, activate_final=True, name="mlp")(x)
-    x = jnp.moveaxis(observation, 1, -1)
+    x = jnp.moveaxis(observation, 1, -1) if observation.ndim == 4 else observation
     if config.torso == "impala_deep":
         x, width = _residual_cnn(x, scale, dtype), _DEEP_WIDTH
     else:
@@ -201,7 +203,7 @@ def _residual_cnn(x: Array, scale: float, dtype: np.dtype) -> Array:
 
 
 class _Convolution(hk.Module):
-    """[N, H, W, C] -> [N, H', W', channels]; parameters w [kernel, kernel, C, channels] and b [channels]."""
+    """[N, H, W, C], or `strips` [N, C, ...], -> [N, H', W', channels]; w [K, K, C, channels], b [channels]."""
 
     def __init__(self, channels: int, kernel: int, stride: int, padding: str, name: str):
         super().__init__(name)
@@ -209,11 +211,13 @@ class _Convolution(hk.Module):
 
     def __call__(self, x: Array, dtype: np.dtype, scale: float = 1.0) -> Array:
         """The convolution of scale * x, in `dtype`."""
-        shape = (self._kernel, self._kernel, x.shape[-1], self._channels)
+        are_strips = x.ndim == 5
+        shape = (self._kernel, self._kernel, x.shape[1 if are_strips else -1], self._channels)
         w = hk.get_parameter("w", shape, dtype, _fan_in_normal(math.prod(shape[:3])))
         b = hk.get_parameter("b", shape[3:], dtype, jnp.zeros)
         # Scaling the kernel is cheaper than scaling every pixel, and pixels stay bytes until they are multiplied.
-        return convolve(x, w * scale, self._stride, self._padding) + b
+        w = w * scale
+        return (convolve_strips(x, w) if are_strips else convolve(x, w, self._stride, self._padding)) + b
 
 
 class _LSTM(hk.Module):

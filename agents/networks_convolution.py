@@ -12,8 +12,8 @@ def convolve(x: Array, w: Array, stride: int, padding: str) -> Array:
     """[N, H, W, C], [K, K, C, D] -> [N, H', W', D] in the type of w; padding "SAME" or "VALID".
 
     On a CPU, XLA's own convolution is the quickest where nothing is differentiated (acting), and for padded 3x3 kernels
-    everywhere. The gradients of one without padding are up to three times as quick by matrix products
-    (`convolve_by_rows`), with the same parameters.
+    everywhere. The derivatives of one without padding are quicker by a matrix product (`convolve_by_rows`), with the
+    same parameters: docs/performance.md.
     """
     # Asked while tracing, when JAX's backend is in use anyway: making a network must not start it.
     if padding == "VALID" and jax.default_backend() == "cpu":
@@ -38,38 +38,63 @@ def _convolve_on_cpu_moved(stride: int, given: tuple[Array, Array], moved: tuple
 
 
 def convolve_by_rows(x: Array, w: Array, stride: int) -> Array:
-    """`convolve` without padding, on blocks of stride x stride pixels: a matrix product for each row of the kernel.
+    """`convolve` without padding, as one matrix product: what a block of `stride` columns shows to a row of results,
+    with all columns of the kernel at once; what they give is added up where it belongs.
 
-    A row's product is with all its columns at once, over all columns of blocks, and what they give is added up where it
-    belongs. That is more arithmetic than there is to do (by 7 % in impala_shallow's forward pass, 15 % in nature's),
-    but blocks are read as they lie, not copied for each column, and products are wide.
+    That is more arithmetic than there is to do (by 7 % in impala_shallow's forward pass, 15 % in nature's), but pixels
+    are copied once for each row of the kernel's blocks only, not for each of its columns, and products are wide.
 
     Raises:
       ValueError: K is no multiple of the stride.
     """
-    kernel, _, channels, features = w.shape
+    side = _blocks(w.shape[0], stride)
+    rows, columns = ((length - w.shape[0]) // stride + side for length in x.shape[1:3])  # of blocks
+    if stride > 1:
+        x = x[:, : rows * stride, : columns * stride]
+        x = x.reshape(len(x), rows, stride, columns, stride, -1).swapaxes(2, 3).reshape(len(x), rows, columns, -1)
+    x = jnp.concatenate([x[:, i : rows - side + 1 + i] for i in range(side)], axis=-1)
+    return _multiply(x, w.reshape(w.shape[0], side, stride, *w.shape[2:]).transpose(0, 2, 3, 1, 4))
+
+
+def strips(frames: Array, kernel: int, stride: int) -> Array:
+    """[..., H, W] -> [..., H', W' - 1 + kernel / stride, kernel * stride]: what `convolve_strips` multiplies.
+
+    For each row of results the pixels that its kernels cover, in blocks of `stride` columns. A frame is in as many
+    stacks as a stack has frames: its strips are made once where they are made before it is stacked, while it is bytes.
+
+    Raises:
+      ValueError: the kernel is no multiple of the stride.
+    """
+    side = _blocks(kernel, stride)
+    rows, columns = ((length - kernel) // stride + side for length in frames.shape[-2:])  # of blocks
+    x = frames[..., : rows * stride, : columns * stride].reshape(*frames.shape[:-2], rows, stride, columns, stride)
+    x = x.swapaxes(-2, -3).reshape(*frames.shape[:-2], rows, columns, stride * stride)
+    return jnp.concatenate([x[..., i : rows - side + 1 + i, :, :] for i in range(side)], axis=-1)
+
+
+def convolve_strips(x: Array, w: Array) -> Array:
+    """`convolve_by_rows` of images [N, C, H, W], given as their `strips`: [N, C, ...], [K, K, C, D] -> as there."""
+    stride = x.shape[-1] // w.shape[0]
+    side = _blocks(w.shape[0], stride)
+    x = jnp.moveaxis(x, 1, 3)
+    x = x.reshape(*x.shape[:3], -1)
+    return _multiply(x, w.reshape(w.shape[0], side, stride, *w.shape[2:]).transpose(3, 0, 2, 1, 4))
+
+
+def _blocks(kernel: int, stride: int) -> int:
+    """How many blocks of `stride` pixels the kernel's side has."""
     if kernel % stride:
         raise ValueError(f"the kernel's side {kernel} is no multiple of the stride {stride}")
-    side = kernel // stride
-    rows, columns = ((length - kernel) // stride + 1 for length in x.shape[1:3])
-    x = _blocks(x, stride, rows + side - 1, columns + side - 1).astype(w.dtype)
-    w = w.reshape(side, stride, side, stride, channels, features).transpose(0, 1, 3, 4, 2, 5)
-    w = w.reshape(side, stride * stride * channels, side * features)
-    out = 0.0
-    for i in range(side):
-        products = x[:, i : i + rows] @ w[i]
-        products = products.reshape(*products.shape[:-1], side, features)
-        out += sum(products[:, :, j : j + columns, j] for j in range(side))
-    return out
+    return kernel // stride
 
 
-def _blocks(x: Array, size: int, rows: int, columns: int) -> Array:
-    """[N, H, W, C] -> [N, rows, columns, size * size * C]: the pixels of each block side by side."""
-    if size == 1:
-        return x
-    n, _, _, channels = x.shape
-    x = x[:, : rows * size, : columns * size].reshape(n, rows, size, columns, size, channels)
-    return jnp.swapaxes(x, 2, 3).reshape(n, rows, columns, -1)
+def _multiply(x: Array, w: Array) -> Array:
+    """[N, H', W' - 1 + side, k], [..., side, D] with k weights in ... -> [N, H', W', D], in the type of w."""
+    side, features = w.shape[-2:]
+    products = x.astype(w.dtype) @ w.reshape(-1, side * features)
+    products = products.reshape(*products.shape[:-1], side, features)
+    columns = x.shape[2] - side + 1
+    return sum(products[:, :, j : j + columns, j] for j in range(side))
 
 
 def max_pool(x: Array) -> Array:

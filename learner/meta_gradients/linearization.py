@@ -10,6 +10,7 @@ Kept: it was linearised when the update was made, and the tape holds what this l
 nothing. Of the window's first update, which has no Hessian, only the network is linearised.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +26,9 @@ class Terms(NamedTuple):
 
     outer: Array  # scalar, the weight w_j of the outer loss
     score: Array  # [B], the weights of the streams' scores: -C_j of the sampling correction
+
+
+Derivatives = Callable[[Params, Terms], tuple[MetaParams, Params | None]]
 
 
 class Forward(NamedTuple):
@@ -49,21 +53,12 @@ class Linearization:
         self._gradient: Any = None
 
     def rebuilt(
-        self,
-        meta: MetaParams,
-        params: Params,
-        trajectory: Trajectory,
-        count: Array,
-        anchor: Array | None,
-        direction: Params,
-        terms: Terms,
-        first: bool,
-    ) -> tuple[MetaParams, Params | None]:
-        """-> (∂²L/∂η∂θ)ᵀv and (∂²L/∂θ²)ᵀv with the terms' gradient; None for the latter where `first`."""
+        self, meta: MetaParams, params: Params, trajectory: Trajectory, count: Array, anchor: Array | None, first: bool
+    ) -> Derivatives:
+        """(v, terms) -> (∂²L/∂η∂θ)ᵀv and (∂²L/∂θ²)ᵀv with the terms' gradient; None for the latter where `first`."""
         function = self._derivatives(meta, trajectory, count, anchor, first)
-        zero = jax.tree.map(jnp.zeros_like, terms)
-        _, tangent, _ = jax.jvp(function, (params, zero), (direction, terms), has_aux=True)
-        return (tangent, None) if first else tangent
+        _, linear, _ = jax.linearize(function, params, _no_terms(trajectory), has_aux=True)
+        return (lambda direction, terms: (linear(direction, terms), None)) if first else linear
 
     def forward(self, params: Params, trajectory: Trajectory) -> Forward:
         """The network, linearised."""
@@ -87,13 +82,16 @@ class Linearization:
         grads = self.pull(forward, cotangent, state.params)
         return self._update.apply(grads, state, count), grads, (loss, output, logs)
 
-    def first_kept(self, meta: MetaParams, trajectory: Trajectory, forward: Forward, direction: Params) -> MetaParams:
+    def first_kept(self, meta: MetaParams, trajectory: Trajectory, forward: Forward) -> Derivatives:
         """`rebuilt` for the window's first update, from what `forward` left."""
 
         def of_meta(output: NetworkOutput) -> MetaParams:
             return jax.grad(lambda m: self._update.head(m, output, trajectory)[0])(meta)
 
-        return jax.jvp(of_meta, (forward.output,), (self._moved(forward)(direction),))[1]
+        def derivatives(direction: Params, terms: Terms) -> tuple[MetaParams, None]:
+            return jax.jvp(of_meta, (forward.output,), (self._moved(forward)(direction),))[1], None
+
+        return derivatives
 
     def later_update(
         self, meta: MetaParams, state: InnerState, trajectory: Trajectory, count: Array, anchor: Array | None
@@ -101,14 +99,13 @@ class Linearization:
         """Ψ, with the residuals of its gradient's linearisation."""
         streams = trajectory.reward.shape[1]
         function = self._derivatives(base.per_stream_meta(meta, streams), trajectory, count, anchor, first=False)
-        zero = Terms(jnp.zeros((), trajectory.reward.dtype), jnp.zeros(streams, trajectory.reward.dtype))
-        (_, grads), linear, logs = jax.linearize(function, state.params, zero, has_aux=True)
+        (_, grads), linear, logs = jax.linearize(function, state.params, _no_terms(trajectory), has_aux=True)
         residuals, self._gradient = jax.tree.flatten(linear)
         return self._update.apply(grads, state, count), grads, logs, residuals
 
-    def later_kept(self, residuals: list[Array], direction: Params, terms: Terms) -> tuple[MetaParams, Params]:
+    def later_kept(self, residuals: list[Array]) -> Derivatives:
         """`rebuilt` for the other updates, from what `later_update` left."""
-        return jax.tree.unflatten(self._gradient, residuals)(direction, terms)
+        return jax.tree.unflatten(self._gradient, residuals)
 
     def _moved(self, forward: Forward) -> Any:
         return jax.tree.unflatten(self._network, forward.residuals)
@@ -130,3 +127,8 @@ class Linearization:
             return objective, (loss, output, logs)
 
         return lambda params, terms: jax.grad(total, argnums=0 if first else (0, 1), has_aux=True)(meta, params, terms)
+
+
+def _no_terms(trajectory: Trajectory) -> Terms:
+    dtype = trajectory.reward.dtype
+    return Terms(jnp.zeros((), dtype), jnp.zeros(trajectory.reward.shape[1], dtype))

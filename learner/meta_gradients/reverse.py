@@ -271,16 +271,16 @@ class ReverseMetaGradient:
         if not self._initial:
             meta = base.per_stream_meta(meta_params, entry.trajectory.reward.shape[1])
 
-        def derivatives(along: Params, terms: Terms):
-            if not self._keep:
-                given = (meta, entry.state.params, entry.trajectory, entry.count, anchor)
-                return self._linear.rebuilt(*given, along, terms, first)
-            if first:
-                return self._linear.first_kept(meta, entry.trajectory, entry.kept, along), None
-            return self._linear.later_kept(entry.kept, along, terms)
+        if not self._keep:
+            derivatives = self._linear.rebuilt(meta, entry.state.params, entry.trajectory, entry.count, anchor, first)
+        elif first:
+            derivatives = self._linear.first_kept(meta, entry.trajectory, entry.kept)
+        else:
+            derivatives = self._linear.later_kept(entry.kept)
+
+        _, through_optimizer = jax.vjp(lambda g, s: self._update.apply(g, s, entry.count), entry.grads, entry.state)
 
         def pull(adjoint: InnerState, terms: Terms):
-            _, through_optimizer = jax.vjp(lambda g, s: self._update.apply(g, s, entry.count), entry.grads, entry.state)
             along, through = through_optimizer(adjoint)
             share, hessian = derivatives(along, terms)
             # A skipped batch gave no update; it scores nothing, either.
@@ -290,7 +290,8 @@ class ReverseMetaGradient:
             pulled = through._replace(params=jax.tree.map(jnp.add, through.params, hessian))
             return select(entry.applied, pulled, adjoint), share
 
-        return jax.vmap(pull)(adjoint, terms)
+        # One part after the other: side by side they are slower on a CPU, as a trace's directions are.
+        return jax.lax.map(lambda part: pull(*part), (adjoint, terms))
 
     def _finish_initial(self, adjoint: InnerState, *, apart: bool) -> Estimate:
         """The meta-gradient where η is θ⁰: the adjoint of θ⁰ itself."""

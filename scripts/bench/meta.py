@@ -28,6 +28,7 @@ TORSOS = ("nature", "impala_shallow", "impala_deep")
 NEXT = {"meta_gradient.objective": "next", "outer.kl_weight": 0.0}
 _ALL = {"meta_gradient.objective": "all", "outer.kl_weight": 0.0}
 _WEIGHED = {"correction": 0.1, "lag": "0", "meta_gradient.diagnostics": 0}
+_APART = _WEIGHED | {"meta_gradient.diagnostics": 1}
 _TRACE = {"meta_gradient.differentiation": "trace"}
 
 
@@ -48,6 +49,7 @@ CASES = {
     "K=5, next batch, rebuilt": Case("atari_stac", NEXT | {"window": 5}),
     "K=5, all batches, rebuilt": Case("atari_stac", _ALL | {"window": 5}),
     "K=5, all batches, λ>0, rebuilt": Case("atari_stac", _ALL | _WEIGHED | {"window": 5}),
+    "K=5, all, λ>0, told apart": Case("atari_stac", _ALL | _APART | {"window": 5}),
     "K=20, next batch, kept": Case("atari_stac", NEXT | {"window": 20}, keep=True),
     "K=20, next batch, rebuilt": Case("atari_stac", NEXT | {"window": 20}),
     "trace, six scalars": Case("atari_stac", _TRACE | {"meta_gradient.diagnostics": 0}),

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agents.networks_convolution import convolve, convolve_by_rows, max_pool
+from agents.networks_convolution import convolve, convolve_by_rows, convolve_strips, max_pool, strips
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -21,6 +21,10 @@ def _library(x, w, stride):
     return jax.lax.conv_general_dilated(x, w, (stride,) * 2, "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
+def _by_strips(x, w, stride):
+    return convolve_strips(strips(jnp.moveaxis(x, -1, 1), w.shape[0], stride), w)
+
+
 @pytest.mark.parametrize(
     ("image", "kernel", "stride"),
     [((84, 84, 4), 8, 4), ((20, 20, 16), 4, 2), ((9, 9, 8), 3, 1), ((22, 17, 3), 8, 4), ((8, 11, 2), 4, 2)],
@@ -32,24 +36,31 @@ def test_equals_the_library_with_both_gradients(image, kernel, stride):
     sides = [(side - kernel) // stride + 1 for side in image[:2]]
     cotangent = jnp.asarray(rng.normal(size=(2, *sides, 5)), jnp.float32)
     expected, expected_gradients = _with_gradients(lambda x, w: _library(x, w, stride), cotangent, x, w)
-    actual, actual_gradients = _with_gradients(lambda x, w: convolve_by_rows(x, w, stride), cotangent, x, w)
-    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
-    for a, b in zip(actual_gradients, expected_gradients, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
+    for function in (convolve_by_rows, _by_strips):
+        actual, actual_gradients = _with_gradients(functools.partial(function, stride=stride), cotangent, x, w)
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+        for a, b in zip(actual_gradients, expected_gradients, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
 
 
 def test_bytes_are_multiplied_in_the_type_of_the_kernel():
     rng = np.random.default_rng(1)
     x = jnp.asarray(rng.integers(0, 256, (2, 12, 12, 4), np.uint8))
     w = jnp.asarray(rng.integers(-3, 4, (8, 8, 4, 5)), jnp.float32)  # small integers: exact
-    actual = convolve_by_rows(x, w, 4)
-    assert actual.dtype == jnp.float32
-    np.testing.assert_array_equal(actual, _library(x, w, 4))
+    assert strips(jnp.moveaxis(x, -1, 1), 8, 4).dtype == jnp.uint8
+    for function in (convolve_by_rows, _by_strips):
+        actual = function(x, w, 4)
+        assert actual.dtype == jnp.float32
+        np.testing.assert_array_equal(actual, _library(x, w, 4))
 
 
-def test_kernel_that_is_no_multiple_of_the_stride():
+@pytest.mark.parametrize("function", ["convolve_by_rows", "strips"])
+def test_kernel_that_is_no_multiple_of_the_stride(function):
     with pytest.raises(ValueError, match="side 5 is no multiple of the stride 2"):
-        convolve_by_rows(jnp.zeros((1, 9, 9, 1)), jnp.zeros((5, 5, 1, 1)), 2)
+        if function == "strips":
+            strips(jnp.zeros((1, 9, 9)), 5, 2)
+        else:
+            convolve_by_rows(jnp.zeros((1, 9, 9, 1)), jnp.zeros((5, 5, 1, 1)), 2)
 
 
 @pytest.mark.usefixtures("float64")
