@@ -23,8 +23,9 @@ from scripts.run_dir import CHECKPOINTS, RunDirectory, default_path, read_config
 
 STOP_SECONDS = 20.0  # deadline for the actors' end
 READ_SECONDS = 600.0  # deadline for the reading of a checkpoint
-# Of the free memory, what linearisations may take; on a CPU less, as the first touch of much memory is slow there.
-KEPT_SHARE, KEPT_SHARE_ON_CPU = 1 / 4, 1 / 16
+KEPT_SHARE = 1 / 4  # of the free memory, what linearisations may take
+# On a CPU, what those of several updates may take: the first touch of more memory takes longer than they save.
+KEPT_BYTES_ON_CPU = 0.5e9
 
 
 def train(config: ExperimentConfig) -> int:
@@ -295,8 +296,10 @@ def make_fitting_learner(config: ExperimentConfig, spec: Any) -> tuple[Any, str]
     if not size:
         return learner, ""
     size, free, wanted = size / jax.local_device_count(), free_bytes(), config.meta_gradient.linearization
-    share = KEPT_SHARE_ON_CPU if jax.default_backend() == "cpu" else KEPT_SHARE
-    keep = wanted == "keep" or (wanted == "auto" and size < share * free)
+    room = KEPT_SHARE * free
+    if jax.default_backend() == "cpu" and config.window > 1:
+        room = min(room, KEPT_BYTES_ON_CPU)
+    keep = wanted == "keep" or (wanted == "auto" and size < room)
     what = "keeps" if keep else "rebuilds"
     said = f"the sweep {what} linearisations: {size / 1e9:.2f} GB a window, {free / 1e9:.1f} GB are free"
     return learner if keep else make_learner(config, spec), said

@@ -202,6 +202,15 @@ def test_linearisations_are_kept_where_they_are_a_small_part_of_the_memory(monke
     assert one_update and one_update != said  # it takes less
 
 
+@pytest.mark.parametrize("window, network, kept", [(2, 64, True), (2, 60_000, False), (1, 60_000, True)])
+def test_on_a_cpu_several_updates_are_kept_where_they_are_small(monkeypatch, window, network, kept):
+    monkeypatch.setattr("learner.mesh.free_bytes", lambda: 1e12)
+    settings = {"window": window, "correction": 0.0, "network.hidden": (network,)}
+    config = override(preset("smoke"), settings)
+    said = make_fitting_learner(config, environment_spec(config.game, config.environment))[1]
+    assert ("keeps" if kept else "rebuilds") in said
+
+
 def test_nothing_is_kept_where_nothing_is_swept():
     config = preset("atari_impala")
     assert make_fitting_learner(config, environment_spec(config.game, config.environment))[1] == ""
