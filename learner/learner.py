@@ -56,7 +56,8 @@ class Learner:
           keep: whether the window's tape keeps residuals (see `meta_gradients.linearization`).
           share: what makes of each life's meta-gradient the one that all of them follow, where many lives that share η
             run in one graph (`jax.lax.pmean` over them).
-          tell_gradient: "meta_grad/vector" [d], the whole raw meta-gradient, is among the metrics of a window's end.
+          tell_gradient: "meta_grad/vector" [d], the whole raw meta-gradient but for penalties on η, is among the
+            metrics of a window's end.
         """
         self.agent = agent
         bootstraps = meta_gradient.objective == "bootstrap"
@@ -300,6 +301,7 @@ class Learner:
             logs = {}
         else:
             return state, {}, None
+        unpenalised = estimate.gradient
         if self.agent.meta_penalty:
             given = (state.meta.params, state.inner.params, last.trajectory)
             estimate, logs["penalty"] = self._penalised(estimate, *given)
@@ -309,7 +311,7 @@ class Learner:
         metrics["skipped/meta"] = was_skipped
         metrics |= {f"meta_grad/of_{name}": value for name, value in by_name.items()}
         if self._tell_gradient:
-            metrics["meta_grad/vector"] = ravel_pytree(estimate.gradient)[0]
+            metrics["meta_grad/vector"] = ravel_pytree(unpenalised)[0]
         state = state._replace(meta=meta, tape=(), trace=trace, skipped=skipped, meta_updates=state.meta_updates + 1)
         return state, metrics, forward
 

@@ -126,11 +126,19 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
         path = out / SETTINGS
         if not path.exists() and any(out.iterdir()):
             raise ConfigError(f"--out: {str(out)!r} is not empty and holds no study")
-        if path.exists() and json.loads(path.read_text()) != settings:
+        if path.exists() and _settings(path) != settings:
             raise ConfigError(f"--out: {str(out)!r} holds a study of other settings ({SETTINGS}); name another place")
         path.write_text(json.dumps(settings, indent=1) + "\n")
     except OSError as error:
         raise ConfigError(f"--out: {str(out)!r} cannot be written ({error.strerror})") from None
+
+
+def _settings(path: Path) -> Any:
+    """None where the file is damaged: of no study that could go on."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError:
+        return None
 
 
 def _page(

@@ -1,6 +1,7 @@
 """Bias and variance of meta-gradient estimators, over whole lives in the graph."""
 
 import dataclasses
+import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,13 +13,15 @@ from jax.flatten_util import ravel_pytree
 
 from agents.types import MetaParams
 from configs.experiment import ExperimentConfig
-from configs.tree import ConfigError, override
+from configs.tree import ConfigError, leaves, override
 from scripts.figure import panels
 from scripts.lives import Lives
 
 CHUNK = 1_000  # lives side by side
 FEW = 16  # meta-parameters that are looked at one by one
 PILOT = 2**30  # the first seed of the lives that choose directions; `samples` are fewer
+# What an estimator may set (beginnings of settings): all else is the problem's, and its reference would not know.
+ESTIMATOR_SETTINGS = ("window", "correction", "inner.surrogate", "meta_gradient.")
 CLOSE = 1e-3  # sine of the angle below which two directions are one
 
 Sampler = Callable[
@@ -103,11 +106,18 @@ def bias_variance(
       estimators: name -> settings that make it, such as {"correction": 1.0}, {"inner.surrogate": "dice"} or
         {"meta_gradient.differentiation": "es"}. A shorter "window" truncates: each life's begins after a random number
         of updates, and fits in; with pes the life is cut into windows, and all of them count.
-      samples: lives for each estimator; all use the same seeds.
+      samples: lives for each estimator, at least 2; all use the same seeds.
       eps: the finite differences' width, in raw meta-parameters.
       reference_samples: lives for the finite differences (`samples`, unless given).
       directions: how many of them are random, where η is large.
+
+    Raises:
+      ConfigError: an estimator sets what is no setting or belongs to the problem; too few samples.
     """
+    for own in estimators.values():
+        _check_estimator(problem, own)
+    if samples < 2:
+        raise ConfigError(f"samples: {samples} lives have no spread; at least 2")
     names = _coordinates(problem)
     basis = np.eye(len(names))
     if not names:
@@ -198,6 +208,18 @@ def finite_differences(problem: Problem, eps: float, basis: np.ndarray | None = 
 def standard_error(values: np.ndarray) -> np.ndarray:
     """[d] of the mean of [n, d] independent values."""
     return values.std(axis=0, ddof=1) / np.sqrt(len(values))
+
+
+def _check_estimator(problem: Problem, settings: dict[str, Any]) -> None:
+    """That the settings exist, and make another estimator of the same problem."""
+    known = [setting.path for setting in leaves(problem.config)]
+    allowed = [path for path in known if path.startswith(ESTIMATOR_SETTINGS) and path != "meta_gradient.objective"]
+    for path, value in settings.items():
+        if path not in allowed:
+            near = difflib.get_close_matches(path, allowed, n=1)
+            why = "belongs to the problem" if path in known else "is no setting"
+            hint = f"; did you mean {near[0]}?" if near else f"; allowed: {', '.join(ESTIMATOR_SETTINGS)}"
+            raise ConfigError(f"estimator setting {path!r} ({value!r}) {why}{hint}")
 
 
 def _coordinates(problem: Problem) -> tuple[str, ...]:

@@ -55,6 +55,12 @@ def test_a_study_goes_on_where_it_was_stopped(tmp_path):
         run_study("counting", counting(ran), "smoke", 3, tmp_path, lambda what, part: None)
 
 
+def test_damaged_settings_are_told_in_one_line(tmp_path):
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(ConfigError, match="of other settings"):
+        run_study("counting", counting([]), "smoke", 2, tmp_path, lambda what, part: None)
+
+
 def test_a_place_that_holds_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("years")
     with pytest.raises(ConfigError, match="holds no study"):

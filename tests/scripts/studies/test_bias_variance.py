@@ -106,6 +106,9 @@ def test_a_large_eta_is_looked_at_along_directions(agent, own):
         ({"agent": "stac"}, {"window": 3}, "--window: 3 does not lie within a life of 2 updates; use 2"),
         ({"agent": "impala"}, {}, "--agent: impala tunes nothing"),
         ({"agent": "stac", "meta_gradient.objective": "same"}, {}, "--meta-gradient.objective: same weighs no return"),
+        ({"agent": "stac"}, {"correctoin": 1.0}, "'correctoin' .1.0. is no setting; did you mean correction"),
+        ({"agent": "stac"}, {"meta_gradient.objective": "next"}, "'meta_gradient.objective' .* belongs to the problem"),
+        ({"agent": "stac"}, {"streams": 2}, "'streams' .2. belongs to the problem"),
     ],
 )
 def test_what_cannot_be_compared_is_told_in_one_line(settings, own, words):
@@ -114,6 +117,21 @@ def test_what_cannot_be_compared_is_told_in_one_line(settings, own, words):
     )
     with pytest.raises(ConfigError, match=words):
         bias_variance(Problem(config), {"own": own}, 2)
+
+
+def test_one_life_has_no_spread():
+    with pytest.raises(ConfigError, match="samples: 1 lives have no spread; at least 2"):
+        bias_variance(SMALL, {"none": {}}, 1)
+
+
+def test_a_penalty_on_eta_is_no_bias():
+    """It is no part of what an estimator estimates: with penalties and without, LPG's estimates are the same."""
+    settings = {"window": 1, "correction": 0.0, "lag": "0", "meta_gradient.objective": "all", "streams": 2}
+    config = override(preset("catch_lpg"), settings | {"unroll": 5, "frames": 100})
+    none = override(config, {"lpg.direction_penalty": 0.0, "lpg.target_penalty": 0.0})
+    with_them, without = (estimator(Problem(own), {})(None, 2) for own in (config, none))
+    np.testing.assert_array_equal(with_them, without)
+    assert np.abs(without).max() > 0
 
 
 @pytest.mark.slow
