@@ -21,7 +21,8 @@ CHUNK = 1_000  # lives side by side
 FEW = 16  # meta-parameters that are looked at one by one
 PILOT = 2**30  # the first seed of the lives that choose directions; `samples` are fewer
 # What an estimator may set (beginnings of settings): all else is the problem's, and its reference would not know.
-ESTIMATOR_SETTINGS = ("window", "correction", "inner.surrogate", "meta_gradient.")
+ESTIMATOR_SETTINGS = ("window", "correction", "inner.surrogate", "meta_gradient.", "bootstrap.")
+GROUPS = 20  # of lives, for standard errors
 CLOSE = 1e-3  # sine of the angle below which two directions are one
 
 Sampler = Callable[
@@ -40,17 +41,24 @@ class Problem(NamedTuple):
     own_tasks: bool | None = None
 
 
+class Statistics(NamedTuple):
+    """Of one estimator's lives. Noise in mean and reference adds to the bias: see its standard error."""
+
+    bias: float  # Euclidean distance of the mean from the reference
+    squared_bias: float  # mean over coordinates of the squared difference (as the figures of No DICE)
+    cosine: float  # of the mean with the reference
+    variance: float  # of one life's estimate, summed over coordinates
+    snr: float  # norm of the mean over its standard error
+
+
 class Row(NamedTuple):
     """One estimator. Vectors are over the comparison's `coordinates`."""
 
     estimator: str
     mean: np.ndarray  # of the estimate of the gradient of what a life earns (to be ascended)
     error: np.ndarray  # its standard error
-    variance: float  # of one life's estimate, summed over coordinates
-    bias: float  # Euclidean distance of the mean from the reference
-    squared_bias: float  # mean over coordinates of the squared difference (as the figures of No DICE)
-    cosine: float  # of the mean with the reference
-    snr: float  # norm of the mean over its standard error
+    statistics: Statistics
+    errors: Statistics  # their standard errors, by jackknife over groups of lives
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,22 +72,23 @@ class Comparison:
     notes: tuple[str, ...]  # what else than the estimator the bias holds
 
     def __str__(self) -> str:
-        head = f"{'estimator':24} {'bias':>10} {'cosine':>8} {'variance':>10} {'snr':>8}"
-        lines = [head + "  mean (± standard error) of " + ", ".join(self.coordinates)]
+        shown = ("bias", "cosine", "variance", "snr")
+        head = f"{'estimator':24}" + "".join(f" {name:>18}" for name in shown)
+        lines = [head + "  mean of " + ", ".join(self.coordinates) + "; ± standard errors"]
         for row in self.rows:
-            values = _vector(row.mean, row.error)
+            numbers = (f"{getattr(row.statistics, name):.3g} ± {getattr(row.errors, name):.1g}" for name in shown)
             lines.append(
-                f"{row.estimator:24} {row.bias:10.3g} {row.cosine:8.3f} {row.variance:10.3g} {row.snr:8.2f}  {values}"
+                f"{row.estimator:24}" + "".join(f" {n:>18}" for n in numbers) + f"  {_vector(row.mean, row.error)}"
             )
-        lines.append(f"{'finite differences':64}  {_vector(self.reference, self.reference_error)}")
+        lines.append(f"{'finite differences':100}  {_vector(self.reference, self.reference_error)}")
         return "\n".join([*lines, *self.notes])
 
     def plot(self, path: str | Path) -> None:
-        """The plane: squared bias against variance of one life's estimate, a point for each estimator."""
+        """The plane: squared bias against variance of one life's estimate, with standard errors, by estimator."""
         with panels(path) as (axes,):
             for row in self.rows:
-                at = (row.variance, row.squared_bias)
-                axes.scatter(*at, s=30)
+                at = (row.statistics.variance, row.statistics.squared_bias)
+                axes.errorbar(*at, xerr=row.errors.variance, yerr=row.errors.squared_bias, fmt="o", capsize=2)
                 axes.annotate(row.estimator, at, textcoords="offset points", xytext=(5, 3))
             axes.set(xlabel="variance of one life's estimate", ylabel="squared bias", xscale="log")
 
@@ -134,19 +143,8 @@ def bias_variance(
     for name, settings in estimators.items():
         tell(name)
         estimates = estimator(problem, settings, basis)(None, samples)
-        mean, error = estimates.mean(axis=0), standard_error(estimates)
-        rows.append(
-            Row(
-                estimator=name,
-                mean=mean,
-                error=error,
-                variance=float(estimates.var(axis=0, ddof=1).sum()),
-                bias=float(np.linalg.norm(mean - truth)),
-                squared_bias=float(np.mean((mean - truth) ** 2)),
-                cosine=float(mean @ truth / (np.linalg.norm(mean) * np.linalg.norm(truth))),
-                snr=float(np.linalg.norm(mean) / np.linalg.norm(error)),
-            )
-        )
+        found, errors = _statistics(estimates, reference), _jackknife(estimates, reference)
+        rows.append(Row(name, estimates.mean(axis=0), standard_error(estimates), found, errors))
     return Comparison(names, truth, truth_error, tuple(rows), _notes(problem.config))
 
 
@@ -210,11 +208,41 @@ def standard_error(values: np.ndarray) -> np.ndarray:
     return values.std(axis=0, ddof=1) / np.sqrt(len(values))
 
 
+def _statistics(estimates: np.ndarray, reference: np.ndarray) -> Statistics:
+    """Of the lives' [n, d] estimates against [m, d] of the reference."""
+    mean, truth = estimates.mean(axis=0), reference.mean(axis=0)
+    return Statistics(
+        bias=float(np.linalg.norm(mean - truth)),
+        squared_bias=float(np.mean((mean - truth) ** 2)),
+        cosine=float(mean @ truth / (np.linalg.norm(mean) * np.linalg.norm(truth))),
+        variance=float(estimates.var(axis=0, ddof=1).sum()),
+        snr=float(np.linalg.norm(mean) / np.linalg.norm(standard_error(estimates))),
+    )
+
+
+def _jackknife(estimates: np.ndarray, reference: np.ndarray) -> Statistics:
+    """Standard errors of `_statistics`: lives left out group by group, those of the same seeds together."""
+    groups = min(GROUPS, len(estimates), len(reference))
+    if groups < 3:  # without one of two lives there is no variance
+        return Statistics(*[float("nan")] * len(Statistics._fields))
+    kept = [
+        [np.delete(values, part, axis=0) for part in np.array_split(np.arange(len(values)), groups)]
+        for values in (estimates, reference)
+    ]
+    without = np.array([_statistics(*pair) for pair in zip(*kept, strict=True)])
+    return Statistics(*map(float, np.sqrt((groups - 1) * without.var(axis=0))))
+
+
 def _check_estimator(problem: Problem, settings: dict[str, Any]) -> None:
     """That the settings exist, and make another estimator of the same problem."""
     known = [setting.path for setting in leaves(problem.config)]
-    allowed = [path for path in known if path.startswith(ESTIMATOR_SETTINGS) and path != "meta_gradient.objective"]
+    allowed = [path for path in known if path.startswith(ESTIMATOR_SETTINGS)]
+    objective = problem.config.meta_gradient.objective
     for path, value in settings.items():
+        if path == "meta_gradient.objective" and value in {"all", "next"} - {objective}:
+            raise ConfigError(
+                f"estimator setting {path!r} ({value!r}) belongs to the problem, whose own is {objective}"
+            )
         if path not in allowed:
             near = difflib.get_close_matches(path, allowed, n=1)
             why = "belongs to the problem" if path in known else "is no setting"

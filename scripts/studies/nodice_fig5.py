@@ -10,6 +10,7 @@ from scripts.figure import panels
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
 from scripts.studies.nodice import DICE, UPDATES
 from scripts.studies.nodice_plane import (
+    ADDS_BIAS,
     EPS,
     GROUPS,
     LAMBDAS,
@@ -72,6 +73,9 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
             [(found[f"T={b} λ=1"].variance, found[f"T={a} λ=1"].variance) for a, b in itertools.pairwise(windows[1:])],
         ),
     ]
+    naive = [found[f"T={window} λ=0"].squared_bias for window in windows]
+    verdicts.append(all_above("squared bias at λ = 0 falls with the window", list(itertools.pairwise(naive))))
+    verdicts.append(all_above(ADDS_BIAS, [(found[DICE].squared_bias, found[f"{longest} λ=0"].squared_bias)]))
     steps = [(longest, a, b) for a, b in itertools.pairwise(LAMBDAS)]
     verdicts.append(
         all_above(

@@ -5,7 +5,14 @@ import pytest
 
 from configs.presets import preset
 from configs.tree import ConfigError, override
-from scripts.studies.bias_variance import Problem, bias_variance, estimator, finite_differences
+from scripts.studies.bias_variance import (
+    Problem,
+    _jackknife,
+    _statistics,
+    bias_variance,
+    estimator,
+    finite_differences,
+)
 from scripts.studies.nodice import bandit
 from scripts.studies.tabular import tabular
 
@@ -94,8 +101,8 @@ def test_a_large_eta_is_looked_at_along_directions(agent, own):
     none, full = found.rows
     assert found.coordinates == ("direction 1", "direction 2")
     noise = np.linalg.norm(np.hypot(full.error, found.reference_error))
-    assert full.bias < 3.5 * noise and full.cosine > 0.97
-    assert none.bias > 5 * noise and none.variance < full.variance
+    assert full.statistics.bias < 3.5 * noise and full.statistics.cosine > 0.97
+    assert none.statistics.bias > 5 * noise and none.statistics.variance < full.statistics.variance
     assert "values in place of rewards" in str(found) and "--outer" not in str(found)
 
 
@@ -119,6 +126,20 @@ def test_what_cannot_be_compared_is_told_in_one_line(settings, own, words):
         bias_variance(Problem(config), {"own": own}, 2)
 
 
+def test_standard_errors_are_the_spread_over_experiments():
+    """Each number's, by jackknife, against what it comes to in 200 experiments of 400 lives."""
+    rng = np.random.default_rng(0)
+    truth = np.array([1.0, 0.5])
+    found, errors = [], []
+    for _ in range(200):
+        reference = truth + 0.3 * rng.normal(size=(400, 2))
+        estimates = 0.6 * reference + np.array([0.0, 0.4]) + rng.normal(size=(400, 2))
+        found.append(_statistics(estimates, reference))
+        errors.append(_jackknife(estimates, reference))
+    # The mean of 200 squared errors of 20 groups each, and a variance of 200 experiments: a tenth each.
+    np.testing.assert_allclose(np.sqrt(np.mean(np.square(errors), axis=0)), np.std(found, axis=0, ddof=1), rtol=0.25)
+
+
 def test_one_life_has_no_spread():
     with pytest.raises(ConfigError, match="samples: 1 lives have no spread; at least 2"):
         bias_variance(SMALL, {"none": {}}, 1)
@@ -140,7 +161,11 @@ def test_a_comparison_names_and_plots_what_it_found(tmp_path):
         SMALL, {"none": {}, "short": {"window": 2}, "ES": {"meta_gradient.differentiation": "es"}}, 2_000
     )
     assert [row.estimator for row in found.rows] == ["none", "short", "ES"]
-    assert all(row.mean.shape == (2,) and row.variance > 0 and -1 <= row.cosine <= 1 for row in found.rows)
+    assert all(
+        row.mean.shape == (2,) and row.statistics.variance > 0 and -1 <= row.statistics.cosine <= 1
+        for row in found.rows
+    )
+    assert all(0 < error < np.inf for row in found.rows for error in row.errors)
     assert str(found).count("\n") == 4 and "ES" in str(found) and "early, late" in str(found)
     found.plot(tmp_path / "plane.png")
     assert (tmp_path / "plane.png").stat().st_size > 1_000

@@ -15,7 +15,7 @@ from scripts.studies.nodice import (
     learn,
     mean_rewards,
 )
-from scripts.studies.nodice_plane import GROUPS, Summary
+from scripts.studies.nodice_plane import GROUPS, REFERENCE, Summary, _summary, no_bias, summaries
 
 
 def test_learning_descends_the_mean_of_the_estimators_meta_gradients():
@@ -52,9 +52,33 @@ def test_squared_bias_is_what_noise_leaves():
     truth = rng.normal(size=(GROUPS, 4, 2))
     bias = np.array([0.3, 0.0])
     found = [
-        Summary(truth + bias + rng.normal(size=truth.shape), truth, np.ones(GROUPS)).squared_bias.mean()
+        Summary(truth + bias + rng.normal(size=truth.shape), truth, np.ones(GROUPS), None).squared_bias.mean()
         for _ in range(400)
     ]
     assert abs(np.mean(found) - 0.045) < 4 * np.std(found) / np.sqrt(400)
-    same = Summary(2 * truth, truth, np.ones(GROUPS))
+    same = Summary(2 * truth, truth, np.ones(GROUPS), None)
     np.testing.assert_allclose(same.cosine.mean(), 1.0, rtol=1e-6)
+
+
+def _lives(bias, rng):
+    """The rows of a naive estimate, a corrected one with this bias and the truth, of 2,000 lives at one point of η."""
+    truth = rng.normal(1.0, 0.2, (2_000, 2))
+    noise = rng.normal(0.0, 3.0, truth.shape)
+    values = {REFERENCE: truth, "naive": 0.5 * truth, "corrected": truth + noise + bias}
+    split = {name: np.array_split(value, GROUPS) for name, value in values.items()}
+    return values, [
+        {"estimator": name, "early": 0.0, "late": 0.0, "group": group} | _summary(part, split[REFERENCE][group])
+        for name, parts in split.items()
+        for group, part in enumerate(parts)
+    ]
+
+
+def test_a_bias_is_measured_by_the_spread_over_lives():
+    rng = np.random.default_rng(0)
+    values, rows = _lives(0.0, rng)
+    found = summaries(rows)
+    spread = (values["corrected"] - values[REFERENCE]).std(axis=0, ddof=1) / np.sqrt(2_000)
+    np.testing.assert_allclose(found["corrected"].error, [spread], rtol=0.01)  # groups have means of their own
+    assert no_bias("none", found["corrected"], found["naive"]).verdict == "agree"
+    biased = summaries(_lives(0.4, rng)[1])
+    assert no_bias("one of six standard errors", biased["corrected"], biased["naive"]).verdict == "disagree"
