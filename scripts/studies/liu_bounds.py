@@ -1,5 +1,6 @@
 """Liu et al. 2022, the bounds: how compositional and Hessian bias grow with K, the learning rate and |τ|, measured."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -203,15 +204,24 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
             )
         )
     verdicts.append(_bound(rows))
-    bias = bias_slope(found["samples"], "samples")
-    claim = "the meta-gradient's compositional bias falls at least as 1/√|τ|"
-    if bias is None:
-        verdicts.append(Verdict(claim, "too few estimates to see it", "undecided"))
-    else:
-        # Noise in the slope may not turn the claim down: it is, only where the whole interval is above.
-        verdict = "agree" if bias.high <= -0.5 else "disagree" if bias.low > -0.5 else "undecided"
-        verdicts.append(Verdict(claim, f"slope {bias} of its log against log |τ|", verdict))
+    bias = "the meta-gradient's compositional bias"
+    # Noise in a slope may not turn a claim down: it is, only where the whole interval is on the other side.
+    verdicts.append(_bias_verdict(f"{bias} falls at least as 1/√|τ|", found["samples"], "samples", below=-0.5))
+    for column, what in (("steps", "K"), ("rate", "the learning rate")):
+        verdicts.append(_bias_verdict(f"{bias} grows with {what}", found[column], column, above=0.0))
     return verdicts + _hessian_verdicts(_kind(rows, "Expected")) + _error_verdicts(_kind(rows, "Erroneous"))
+
+
+def _bias_verdict(
+    claim: str, rows: Sequence[Row], column: str, *, above: float = -math.inf, below: float = math.inf
+) -> Verdict:
+    """Whether the slope of the bias' log against that of `column` lies above, or below."""
+    slope = bias_slope(rows, column)
+    if slope is None:
+        return Verdict(claim, "too few estimates to see it", "undecided")
+    inside = slope.low >= above and slope.high <= below
+    verdict = "agree" if inside else "disagree" if slope.high < above or slope.low > below else "undecided"
+    return Verdict(claim, f"slope {slope} of its log against the log of {column}", verdict)
 
 
 def _error_verdicts(rows: Sequence[Row]) -> list[Verdict]:
