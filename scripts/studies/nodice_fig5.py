@@ -136,7 +136,7 @@ STUDY = Study(
         "Vuorio et al. 2021: the sampling correction trades bias against variance; λ and α move along that curve, and"
         " so do longer windows; untruncated with λ = 1 the meta-gradient is unbiased."
     ),
-    minutes={"smoke": "1 min", "small": "8 min", "paper": PAPER},
+    minutes={"smoke": "1 min", "small": "3 min", "paper": PAPER},
     seeds={},
     cells=_cells,
     run=run,
