@@ -40,10 +40,11 @@ class InnerLossConfig:
     """Rewards are clipped to [-x, x] inside the losses; 0 leaves them as they are. Logged returns are never clipped."""
     reduction: Literal["sum", "mean"] = "sum"
     """Over the batch's T·B transitions, for the inner and the outer loss: IMPALA's losses are sums."""
-    surrogate: Literal["plain", "lvc", "loaded_dice", "dice", "off_policy", "off_policy_dice"] = "plain"
+    surrogate: Literal["plain", "lvc", "loaded_dice", "dice", "off_policy", "off_policy_dice", "lsf"] = "plain"
     """How the policy gradient is written down, which decides its second derivatives (see docs/meta_gradients.md)."""
     surrogate_decay: float = 1.0
-    """loaded_dice: decay of the dependence on the episode's earlier actions, in [0, 1]; 0 is lvc."""
+    """In [0, 1]. loaded_dice: decay of the dependence on the episode's earlier actions, 0 is lvc; lsf: weight of the
+    scores' products, 0 has none."""
     discount_states: bool = False
     """Weigh policy gradients, inner and outer, by γ^t since the episode began: the true gradient of the discounted
     return, as dice always is."""

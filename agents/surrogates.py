@@ -16,6 +16,18 @@ def box(x: Array) -> Array:
     return jnp.exp(x - jax.lax.stop_gradient(x))
 
 
+def score_function(weights: Array, log_prob: Array) -> Array:
+    """Σ w log p, all of one shape: where w is a constant its gradient is Σ w ∇log p, of expectation ∇E[w] (SF: Tang
+    2021, Section 3; the sampling correction is this, with weights of what comes later)."""
+    return jnp.vdot(weights, log_prob)
+
+
+def linearised(contribution: Array, log_prob: Array) -> Array:
+    """A sample's contribution to what is differentiated further, as a function of the parameters that drew the sample:
+    of their score, that is, to first order (LSF: Tang 2021, Section 4; box: Foerster et al. 2018). Any shape."""
+    return contribution * box(log_prob)
+
+
 def policy_surrogate(
     name: str,
     log_prob: Array,
@@ -39,14 +51,16 @@ def policy_surrogate(
         its first-order gradient is that of the discounted objective, γ^t A log π); "off_policy", A' exp(log π - log μ)
         (Liu et al. 2022), which reuses the samples of another policy μ; "off_policy_dice", "dice" with exp(w - w_μ) for
         box(w) (Liu et al. 2022, for LOLA), w and w_μ the sums of log π and of log μ up to t: every derivative of the
-        return from the episodes of μ, unclipped.
+        return from the episodes of μ, unclipped; "lsf", "dice" with w of the whole episode (within the segment) at
+        every t: an episode as one sample X with φ = R ∇log p(X) (Tang 2021, Eq. 11); with a decay below 1 so much less
+        of the scores' products, with 0 none.
       log_prob: [T, B] log π(a|s), differentiable.
       behaviour_log_prob: [T, B] of the policy that acted.
       advantage: [T, B] importance-weighted, constant in θ.
       unweighted: [T, B] the same before its own importance ratio; read by "off_policy".
-      value: [T+1, B] constant in θ; reward, discount: [T, B], γ included; read by the two "dice".
+      value: [T+1, B] constant in θ; reward, discount: [T, B], γ included; read by the two "dice" and "lsf".
       trajectory: where episodes end.
-      decay: of "loaded_dice".
+      decay: of "loaded_dice" and "lsf".
       discount_states: weigh each transition by γ^t, as "dice" does anyway: without it the policy gradient takes states
         as they come, and is no function's gradient where γ < 1 (Nota and Thomas 2020).
     """
@@ -55,7 +69,7 @@ def policy_surrogate(
     if name == "plain":
         surrogate = advantage * log_prob
     elif name == "lvc":
-        surrogate = advantage * box(log_prob)
+        surrogate = linearised(advantage, log_prob)
     elif name == "off_policy":
         surrogate = unweighted * jnp.exp(log_prob - jnp.where(real, behaviour_log_prob, 0.0))
     elif name == "loaded_dice":
@@ -65,11 +79,15 @@ def policy_surrogate(
         acted = jnp.where(real, behaviour_log_prob, 0.0)
         log_ratio = log_prob - (acted if name == "off_policy_dice" else jax.lax.stop_gradient(log_prob))
         until = _since_start(log_ratio, trajectory.step_type, 1.0)
+        if name == "lsf":
+            until += _to_end(log_ratio, trajectory.step_type) - log_ratio
         # Where the segment or a truncated episode ends, what is to come is the value of its last observation.
         ends = (jnp.arange(len(log_prob)) == len(log_prob) - 1)[:, None] | (trajectory.step_type[1:] == LAST)
         total = reward + jnp.where(ends, discount * value[1:], 0.0)
         surrogate = total * jnp.exp(until) + value[:-1] * (1.0 - jnp.exp(log_ratio))
-    if discount_states or name in ("dice", "off_policy_dice"):
+        if name == "lsf":
+            surrogate = decay * surrogate + (1.0 - decay) * (total * until - value[:-1] * log_ratio)
+    if discount_states or name in ("dice", "off_policy_dice", "lsf"):
         surrogate *= discount_since_start(discount, trajectory.step_type)
     return jnp.where(real, surrogate, 0.0)
 
@@ -83,6 +101,17 @@ def _since_start(x: Array, step_type: Array, decay: float) -> Array:
         return new, new
 
     return jax.lax.scan(add, jnp.zeros_like(x[0]), (x, step_type[:-1] == FIRST))[1]
+
+
+def _to_end(x: Array, step_type: Array) -> Array:
+    """[T, B] Σ x_u over the transitions u >= t of the episode (within the segment)."""
+
+    def add(so_far: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
+        x, ends = now
+        new = x + jnp.where(ends, 0.0, so_far)
+        return new, new
+
+    return jax.lax.scan(add, jnp.zeros_like(x[0]), (x, step_type[1:] == LAST), reverse=True)[1]
 
 
 def discount_since_start(discount: Array, step_type: Array) -> Array:

@@ -209,13 +209,16 @@ def check_given(config: Any, given: Iterable[str]) -> None:
 
 
 def _check_losses(config: Any) -> None:
-    if config.inner.surrogate_decay != 1 and config.inner.surrogate != "loaded_dice":
+    if config.inner.surrogate_decay != 1 and config.inner.surrogate not in ("loaded_dice", "lsf"):
         raise ConfigError(
             f"--inner.surrogate-decay: {config.inner.surrogate_decay:g} has no effect with --inner.surrogate"
-            f" {config.inner.surrogate}; use --inner.surrogate loaded_dice"
+            f" {config.inner.surrogate}; use --inner.surrogate loaded_dice or lsf"
         )
-    if config.inner.surrogate == "dice" and config.lag != "0":
-        raise ConfigError(f"--inner.surrogate: dice has no importance ratios, so it needs --lag 0, not {config.lag}")
+    if config.inner.surrogate in ("dice", "lsf") and config.lag != "0":
+        raise ConfigError(
+            f"--inner.surrogate: {config.inner.surrogate} has no importance ratios, so it needs --lag 0, not"
+            f" {config.lag}"
+        )
     if config.outer.separate_critic and config.inner.value_weight == 0:
         raise ConfigError(
             "--inner.value-weight: 0 leaves the critic of --outer.separate-critic as it was born; use more"
@@ -271,7 +274,9 @@ def _check_correction(config: Any) -> None:
             f"--correction: {config.correction:g} corrects for returns, which --meta-gradient.objective bootstrap"
             " does not score by; use 0, or another objective"
         )
-    if config.inner.surrogate != "plain" and config.agent != "bandit":  # whose study shows what comes of both
+    without_products = [("plain", 1), ("lsf", 0)]
+    given = (config.inner.surrogate, config.inner.surrogate_decay)
+    if given not in without_products and config.agent != "bandit":  # whose study shows what comes of both
         raise ConfigError(
             f"--correction: {config.correction:g} and --inner.surrogate {config.inner.surrogate} count the same effect"
             " twice; use --correction 0, or --inner.surrogate plain"

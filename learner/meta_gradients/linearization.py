@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from agents.surrogates import score_function
 from agents.types import Array, MetaParams, NetworkOutput, Params, Trajectory
 from learner.inner_update import InnerState, InnerUpdate
 from learner.meta_gradients import base
@@ -123,7 +124,7 @@ class Linearization:
             if self._with_outer and not first:
                 objective += terms.outer * jnp.mean(agent.outer_loss(output, trajectory, anchor)[0])
             if self._with_score and not first:
-                objective += jnp.vdot(terms.score, base.score(agent, output, trajectory, count))
+                objective += score_function(terms.score, base.score(agent, output, trajectory, count))
             return objective, (loss, output, logs)
 
         return lambda params, terms: jax.grad(total, argnums=0 if first else (0, 1), has_aux=True)(meta, params, terms)

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from agents.surrogates import score_function
 from agents.types import Array, MetaParams, Params, Trajectory
 from learner.config import BootstrapConfig
 from learner.inner_update import InnerState, InnerUpdate, select
@@ -255,7 +256,8 @@ class ReverseMetaGradient:
         agent = self._update.agent
 
         def weighted(params):
-            return jnp.vdot(weights, base.score(agent, agent.unroll(params, trajectory), trajectory, version))
+            output = agent.unroll(params, trajectory)
+            return score_function(weights, base.score(agent, output, trajectory, version))
 
         gradient = jax.grad(weighted)(params)
         return adjoint._replace(params=jax.tree.map(lambda a, g: a.at[-1].add(g), adjoint.params, gradient))

@@ -1,6 +1,6 @@
 """Intervals over seeds, how they are drawn, and the verdicts that they give."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +27,15 @@ def interval(values: np.ndarray, level: float = 0.95) -> Interval:
     return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
 
 
+def jackknife(statistic: Callable[[np.ndarray], float], values: np.ndarray) -> Interval:
+    """A statistic of the mean over runs of values [runs, ...], with its interval over runs."""
+    runs, total = len(values), values.sum(axis=0)
+    whole = statistic(total / runs)
+    if runs < 2:
+        return Interval(whole, -np.inf, np.inf)
+    return interval(np.array([runs * whole - (runs - 1) * statistic((total - run) / (runs - 1)) for run in values]))
+
+
 def draw_interval(axes: Any, at: Sequence[float], values: np.ndarray, label: str, **style: Any) -> None:
     """A line through the means of values [points, runs] at x [points], with their 95 % interval where there is one."""
     found = [interval(of_point) for of_point in values]
@@ -51,6 +60,18 @@ def is_same(claim: str, value: np.ndarray, reference: np.ndarray, margin: float,
     """Whether `value` is within `margin` of `reference`, above or below: by the interval of the paired difference."""
     one_sided = is_not_below(claim, value, reference, margin, unit)
     return one_sided._replace(verdict=_is_within(interval(value - reference), -margin, margin))
+
+
+def is_equal(claim: str, values: np.ndarray, exact: np.ndarray) -> Verdict:
+    """Whether values [runs, points] have the exact means [points]: Student's t over runs, two-sided at 1 % for all
+    points together (Bonferroni)."""
+    runs, points = values.shape
+    if runs < 2:
+        return Verdict(claim, "one run has no standard error", "undecided")
+    t = np.abs(values.mean(axis=0) - exact) / (values.std(axis=0, ddof=1) / np.sqrt(runs))
+    limit = stats.t.ppf(1 - 0.005 / points, runs - 1)
+    measured = f"largest |t| {t.max():.2f} of {points}, limit {limit:.2f}, n = {runs}"
+    return Verdict(claim, measured, "agree" if t.max() < limit else "disagree")
 
 
 def is_slope(claim: str, slope: Interval, expected: float, measured: str) -> Verdict:

@@ -55,7 +55,7 @@ def expected_surrogate(
     states discounted).
 
     Where the sampled surrogate stops gradients, this does: the episodes' distribution and what follows an action are
-    constants, except for the DiCEs, which have every derivative of the return.
+    constants, except for the DiCEs and LSF, which have every derivative of the return.
 
     Args:
       name: any of these surrogates.
@@ -65,7 +65,7 @@ def expected_surrogate(
       behaviour: [S, A] logits of the policy that acts, read by "off_policy" alone (with α = 0: ratios not clipped).
     """
     end = jax.lax.stop_gradient(end)
-    if name in ("dice", "loaded_dice", "off_policy_dice"):
+    if name in ("dice", "loaded_dice", "off_policy_dice", "lsf"):
         return episode_values(mdp, logits, gamma, horizon, end)[0, 0]
     fixed = jax.lax.stop_gradient(logits)
     acting = fixed if behaviour is None else behaviour

@@ -11,7 +11,7 @@ import numpy as np
 
 from configs.tree import override
 from scripts.studies.base import Cell, Row
-from scripts.studies.statistics import Interval, draw_interval, interval
+from scripts.studies.statistics import Interval, draw_interval, interval, jackknife
 from scripts.studies.tabular import EXACT, NOTHING_REUSED, Exact, Memory, Tabular, tabular
 
 LETTERS = ("lee", "ele", "eel", "lle", "lel", "ell", "lll")  # inner, Hessian, outer: l learned from samples, e exact
@@ -137,11 +137,10 @@ def bias_slope(rows: Sequence[Row], column: str, value: str = "squared_bias") ->
     def slope(pooled: np.ndarray) -> float:
         return np.polyfit(np.log(at), 0.5 * np.log(pooled), 1)[0]
 
-    tasks = len(squares)
-    without = [np.delete(squares, task, axis=0).sum(axis=0) for task in range(tasks)]
-    if min(pooled.min() for pooled in without) <= 0:
+    total = squares.sum(axis=0)
+    if min((total - task).min() for task in squares) <= 0:
         return None
-    return interval(np.array([tasks * slope(squares.sum(axis=0)) - (tasks - 1) * slope(pooled) for pooled in without]))
+    return jackknife(slope, squares)
 
 
 def draw_line(axis: Any, rows: Sequence[Row], column: str, label: str, **where: float | str) -> None:

@@ -23,14 +23,16 @@ ITERATIONS = {"smoke": 4, "small": 300, "paper": 2_000}
 BATCH = 20  # B: lives whose meta-gradients are averaged
 RATE, META_RATE = 3.0, 1.0  # of θ and of θ⁰, in units of the return's gradient
 STREAMS_AT_ONCE = 32_768
-SF, BASED, LSF, PLAIN = "SF", "SF with a baseline", "LSF", "plain"
+SF, BASED, LSF, DICE, PLAIN = "SF", "SF with a baseline", "LSF", "DiCE", "plain"
+REINFORCE = {"inner.surrogate": "lsf", "inner.surrogate_decay": 0.0}  # Tang's update, without products of scores
 ARMS = {
-    SF: {"correction": 1.0},
-    BASED: {"correction": 1.0, "meta_gradient.baseline": "running_mean"},
-    LSF: {"inner.surrogate": "dice"},
-    PLAIN: {},
+    SF: {"correction": 1.0} | REINFORCE,
+    BASED: {"correction": 1.0, "meta_gradient.baseline": "running_mean"} | REINFORCE,
+    LSF: {"inner.surrogate": "lsf"},
+    DICE: {"inner.surrogate": "dice"},
+    PLAIN: REINFORCE,
 }
-ESTIMATED_ARMS = {"smoke": (SF, BASED, LSF), "small": tuple(ARMS), "paper": tuple(ARMS)}
+ESTIMATED_ARMS = {"smoke": (SF, BASED, LSF, DICE), "small": tuple(ARMS), "paper": tuple(ARMS)}
 TRAINED_ARMS = {"smoke": (LSF,), "small": (SF, BASED, LSF), "paper": (SF, BASED, LSF)}  # of Algorithm 1
 WORLD = {"environment.mdp_states": 5, "environment.mdp_actions": 3, "environment.mdp_horizon": 5, "unroll": 6}
 
@@ -154,6 +156,17 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
             bias_slope(_estimated(rows, LSF), "size", "squared_gap"),
         ),
     ]
+    by_size = {arm: table(_estimated(rows, arm), "size", "variance") for arm in (LSF, DICE)}
+    verdicts += [
+        is_above(
+            f"our own: with N = {by_size[LSF][0][at]:.0f} LSF varies more than DiCE, which leaves out how rewards meet"
+            " later scores",
+            *(np.log10(variance[:, at]) for _, variance in by_size.values()),
+            ", log10 of the variance",
+            claims=2,
+        )
+        for at in (0, -1)
+    ]
     sizes, others = _trained_sizes(rows), [arm for arm in _trained_arms(rows) if arm != LSF]
     return verdicts + [
         is_above(
@@ -208,8 +221,8 @@ def setting(scale: str) -> str:
     return (
         f"{TASKS[scale]} random MDPs of 5 states and 3 actions, episodes of 5 steps, γ = 0.8; one update of rate"
         f" {RATE:g} from N episodes, no critic; {SAMPLES[scale]:,} estimates at the uniform policy for each MDP, with"
-        " exact outer gradients (M infinite), all arms from the same samples. SF: λ = 1; LSF: DiCE, no correction,"
-        " whose rewards meet the scores of earlier actions only. Slopes and intervals are over MDPs. Algorithm 1: the"
+        " exact outer gradients (M infinite), all arms from the same samples. An episode's whole return meets each of"
+        " its scores, in the update too (DiCE: the rewards behind an action alone). SF: λ = 1. Slopes and intervals are over MDPs. Algorithm 1: the"
         f" first MDP, B = {BATCH}, {ITERATIONS[scale]} iterations of SGD with rate {META_RATE:g}; intervals over seeds."
     )
 

@@ -4,6 +4,7 @@ Two states, two actions, three steps, so eight action sequences: one stream each
 """
 
 import itertools
+from typing import get_args, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from agents import losses
+from agents.config import InnerLossConfig
 from agents.types import FIRST, LAST, MID, NetworkOutput, Trajectory
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -21,6 +23,7 @@ REWARD = np.array([[0.3, -0.7], [1.1, 0.4]])
 VALUES = np.array([0.2, -0.5])  # a baseline that is nobody's value
 LOGITS = np.array([[0.4, -0.3], [0.1, 0.6]])
 SAMPLER = np.array([[-0.2, 0.5], [0.3, -0.6]])
+SURROGATES = get_args(get_type_hints(InnerLossConfig)["surrogate"])
 SEQUENCES = np.array(list(itertools.product((0, 1), repeat=STEPS))).T  # [T, 8]
 
 
@@ -87,14 +90,14 @@ def hessian(function):
     return jax.jit(jax.hessian(function))(LOGITS).reshape(4, 4)
 
 
-@pytest.mark.parametrize("name", ["plain", "lvc", "loaded_dice", "dice", "off_policy", "off_policy_dice"])
+@pytest.mark.parametrize("name", SURROGATES)
 def test_first_order_all_are_the_policy_gradient(name):
     exact = jax.grad(lambda x: true_return(x, 1.0))(LOGITS)
     np.testing.assert_allclose(jax.jit(jax.grad(objective(name)))(LOGITS), exact, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name, sampler", [("dice", LOGITS), ("off_policy_dice", SAMPLER)])
-def test_dice_has_every_derivative_of_the_discounted_return(name, sampler):
+@pytest.mark.parametrize("name, sampler", [("dice", LOGITS), ("off_policy_dice", SAMPLER), ("lsf", LOGITS)])
+def test_dice_and_lsf_have_every_derivative_of_the_discounted_return(name, sampler):
     for derivative in (jax.grad, jax.hessian, lambda f: jax.jacfwd(jax.hessian(f))):
         exact = jax.jit(derivative(lambda x: true_return(x, 0.7)))(LOGITS)
         assert np.abs(exact).max() > 1e-2
@@ -103,9 +106,9 @@ def test_dice_has_every_derivative_of_the_discounted_return(name, sampler):
         )
 
 
-def test_second_order_only_the_dices_are_right():
+def test_second_order_only_the_dices_and_lsf_are_right():
     exact = hessian(lambda x: true_return(x, 1.0))
-    for name in ("dice", "loaded_dice", "off_policy_dice"):
+    for name in ("dice", "loaded_dice", "off_policy_dice", "lsf"):
         np.testing.assert_allclose(hessian(objective(name)), exact, rtol=1e-10, atol=1e-12)
     for name in ("plain", "lvc"):
         assert np.abs(hessian(objective(name)) - exact).max() > 0.05 * np.abs(exact).max()
@@ -127,6 +130,22 @@ def test_loaded_dice_without_a_past_is_lvc_and_in_between_it_is_in_between():
     exact = hessian(lambda x: true_return(x, 1.0))
     errors = [np.linalg.norm(at[decay] - exact) for decay in (0.0, 0.5, 1.0)]
     assert errors[0] > errors[1] > 100 * errors[2]
+
+
+def test_lsf_without_the_products_of_scores_is_reinforce_with_whole_returns():
+    """Its Hessian is E Σ_t (R - V_t) ∇² log π_t, from the definition; in between it is in between."""
+    curvature = jax.hessian(
+        lambda x: jnp.einsum(
+            "b,tb,tb->",
+            np.exp(np.asarray(log_probs(LOGITS)).sum(axis=0)),
+            REWARD[STATES[:-1], SEQUENCES].sum(axis=0) - VALUES[STATES[:-1]],
+            log_probs(x),
+        )
+    )(LOGITS).reshape(4, 4)
+    at = {decay: hessian(objective("lsf", decay=decay)) for decay in (0.0, 0.5, 1.0)}
+    np.testing.assert_allclose(at[0.0], curvature, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(at[0.5], (at[0.0] + at[1.0]) / 2, rtol=1e-10, atol=1e-12)
+    assert np.abs(at[0.0] - at[1.0]).max() > 0.1
 
 
 def test_off_policy_is_lvc_where_the_sampler_is_the_policy_and_unbiased_in_a_bandit_where_it_is_not():
@@ -164,7 +183,7 @@ def test_off_policy_is_lvc_where_the_sampler_is_the_policy_and_unbiased_in_a_ban
         )
 
 
-@pytest.mark.parametrize("name", ["plain", "lvc", "loaded_dice", "dice", "off_policy", "off_policy_dice"])
+@pytest.mark.parametrize("name", SURROGATES)
 def test_two_episodes_in_one_segment_are_two_segments(name):
     """A segment with a reset inside: gradient and Hessian are the sums of the two episodes'."""
     rng = np.random.default_rng(0)

@@ -168,6 +168,8 @@ def test_devices():
         ({"agent": "maml", "lag": "0"}, "use next or all"),
         ({"outer.separate_critic": True, "inner.value_weight": 0.0}, "leaves the critic"),
         ({"inner.surrogate": "dice"}, "needs --lag 0, not 1"),
+        ({"inner.surrogate": "lsf"}, "needs --lag 0, not 1"),
+        ({"inner.surrogate": "lsf", "lag": "0", "correction": 1.0}, "count the same effect twice"),
         ({"outer.entropy_weight": 0.0}, "which would stay 0"),
         ({"agent": "bandit"}, "is for --game bandit"),
         ({"agent": "lpg", "lpg.rule": "nowhere.npz"}, "holds no rule"),

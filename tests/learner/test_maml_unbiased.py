@@ -26,8 +26,9 @@ EPISODES = STATES.shape[1]
 REWARDS = TASK.reward[STATES[:-1], ACTIONS]
 DISCOUNTS = GAMMA ** np.arange(HORIZON)
 SPEC = EnvironmentSpec("tiny", (2,), np.float64, num_actions=2, frame_stack=1, frames_per_step=1)
-ARMS = [("plain", 1.0)] + [
-    (surrogate, 0.0) for surrogate in ("plain", "lvc", "off_policy", "loaded_dice", "dice", "off_policy_dice")
+REINFORCE = "lsf of decay 0"  # an episode's whole return for each of its scores, as "lsf", and no products of scores
+ARMS = [("plain", 1.0), (REINFORCE, 1.0)] + [
+    (surrogate, 0.0) for surrogate in ("plain", "lvc", "off_policy", "loaded_dice", "dice", "off_policy_dice", "lsf")
 ]
 
 
@@ -36,9 +37,9 @@ def value(logits):
     return jnp.exp(log_probability(jax.nn.log_softmax(logits), HORIZON)) @ discounted_return(HORIZON, np.zeros(2))
 
 
-def parts(start):
+def parts(start, name):
     """Of every episode under the policy `start`: its score [n, 4], what it adds to the update [n, 4], and the Jacobian
-    of that [n, 4, 4] as each surrogate has it; "lsf" is Tang's."""
+    of that [n, 4, 4] as the surrogate has it."""
 
     def taken(logits):
         return jax.nn.log_softmax(logits)[STATES[:-1], ACTIONS]  # [H, n]
@@ -47,41 +48,48 @@ def parts(start):
     curvatures = jax.jacfwd(jax.jacfwd(taken))(start).reshape(HORIZON, EPISODES, 4, 4)
     rewards = DISCOUNTS[:, None] * REWARDS
     ahead = np.cumsum(rewards[::-1], axis=0)[::-1]
+    if name in ("lsf", REINFORCE):  # Tang's: an episode is one sample
+        ahead = np.broadcast_to(rewards.sum(axis=0), rewards.shape)
     past = jnp.cumsum(scores, axis=0)
     added = jnp.einsum("tn,tni->ni", ahead, scores)
-    plain = jnp.einsum("tn,tnij->nij", ahead, curvatures)
-    own = plain + jnp.einsum("tn,tni,tnj->nij", ahead, scores, scores)
-    dice = plain + jnp.einsum("tn,tni,tnj->nij", rewards, past, past)
-    lsf = plain + jnp.einsum("ni,nj->nij", added, past[-1])
-    jacobians = {"plain": plain, "lvc": own, "off_policy": own, "lsf": lsf}
-    jacobians |= dict.fromkeys(("loaded_dice", "dice", "off_policy_dice"), dice)
-    return past[-1], added, jacobians
+    jacobian = jnp.einsum("tn,tnij->nij", ahead, curvatures)
+    if name in ("lvc", "off_policy"):
+        jacobian += jnp.einsum("tn,tni,tnj->nij", ahead, scores, scores)
+    elif name == "lsf":
+        jacobian += jnp.einsum("n,ni,nj->nij", ahead[0], past[-1], past[-1])
+    elif name not in ("plain", REINFORCE):
+        jacobian += jnp.einsum("tn,tni,tnj->nij", rewards, past, past)
+    return past[-1], added, jacobian
 
 
-def after(start):
+def after(start, name="plain"):
     """[n, n, 4] θ¹ after each pair of episodes, and [n, n] the probability of each."""
-    _, added, _ = parts(start)
+    _, added, _ = parts(start, name)
     probability = jnp.exp(log_probability(jax.nn.log_softmax(start), HORIZON))
     new = start.reshape(-1) + RATE * (added[:, None] + added[None]) / STREAMS
     return new, probability[:, None] * probability[None]
 
 
-def objective(start):
+def objective(start, name="plain"):
     """J_N(θ⁰), the expected return after the sampled update: what λ = 1 is the gradient of."""
-    new, probability = after(start)
+    new, probability = after(start, name)
     return jnp.sum(probability * jax.vmap(jax.vmap(lambda x: value(x.reshape(2, 2))))(new))
 
 
 def expected(name, correction, start):
     """[4] E[(I + α Ĥ)ᵀ ∇J(θ¹) + λ J(θ¹) Σ scores]."""
-    score, _, jacobians = parts(start)
-    new, probability = after(start)
+    score, _, jacobian = parts(start, name)
+    new, probability = after(start, name)
     flat = jax.vmap(jax.vmap(jax.value_and_grad(lambda x: value(x.reshape(2, 2)))))
     returns, gradient = flat(new)
-    jacobian = (jacobians[name][:, None] + jacobians[name][None]) / STREAMS
+    jacobian = (jacobian[:, None] + jacobian[None]) / STREAMS
     direct = gradient + RATE * jnp.einsum("mnij,mni->mnj", jacobian, gradient)
     scored = (score[:, None] + score[None]) * returns[..., None]
     return jnp.einsum("mn,mni->i", probability, direct + correction * scored)
+
+
+def of_name(surrogate):
+    return {"surrogate": "lsf", "surrogate_decay": 0.0} if surrogate == REINFORCE else {"surrogate": surrogate}
 
 
 def learner_with(surrogate, correction):
@@ -93,7 +101,7 @@ def learner_with(surrogate, correction):
             entropy_weight=0.0,
             reward_clip=0.0,
             reduction="mean",
-            surrogate=surrogate,
+            **of_name(surrogate),
             discount_states=True,
         ),
         outer=OuterLossConfig(gamma=GAMMA, value_weight=0.0, entropy_weight=0.0, kl_weight=0.0),
@@ -159,6 +167,8 @@ def test_full_correction_is_the_gradient_of_the_sampled_objective_and_nothing_el
     np.testing.assert_allclose((moved[0] - moved[1]) / 2e-5, truth[0], rtol=1e-8)
     found = jax.jit(lambda x: {arm: expected(*arm, x) for arm in ARMS})(LOGITS)
     np.testing.assert_allclose(found["plain", 1.0], truth, rtol=1e-10)
+    of_whole_returns = jax.jit(jax.grad(lambda x: objective(x, REINFORCE)))(LOGITS).reshape(-1)
+    np.testing.assert_allclose(found[REINFORCE, 1.0], of_whole_returns, rtol=1e-10)
     bias = {name: np.linalg.norm(found[name, 0.0] - truth) / np.linalg.norm(truth) for name, c in ARMS if not c}
     assert bias["dice"] == bias["loaded_dice"] and bias["lvc"] == bias["off_policy"]
     assert 0.01 < bias["dice"] < 0.5 * bias["plain"], bias
@@ -166,16 +176,18 @@ def test_full_correction_is_the_gradient_of_the_sampled_objective_and_nothing_el
 
 @pytest.mark.usefixtures("float64")
 def test_lsf_and_dice_agree_in_expectation():
-    """Tang's φ uᵀ and DiCE's products of scores of the past only: not one by one, but on average, and then both are the
-    true Hessian. Behind an update from the same episodes they differ: what comes later in an episode has moved θ¹."""
-    _, _, jacobians = parts(LOGITS)
+    """Tang's R u uᵀ and DiCE's products of scores of the past: not one by one, but on average, and then both are the
+    true Hessian. Where the outer gradient is a constant their meta-gradients are the same, then. Behind an update from
+    the same episodes they are not, while these are few: all rewards of an episode meet all of its scores in LSF's
+    update, and so its θ¹ is scattered more."""
     probability = jnp.exp(log_probability(jax.nn.log_softmax(LOGITS), HORIZON))
-    assert np.abs(jacobians["lsf"] - jacobians["dice"]).max() > 0.1
-    mean = {name: jnp.einsum("n,nij->ij", probability, jacobians[name]) for name in ("lsf", "dice")}
-    np.testing.assert_allclose(mean["lsf"], mean["dice"], rtol=1e-10, atol=1e-14)
-    np.testing.assert_allclose(mean["dice"], jax.hessian(value)(LOGITS).reshape(4, 4), rtol=1e-10, atol=1e-14)
+    hessians = {name: parts(LOGITS, name)[2] for name in ("lsf", "dice")}
+    assert np.abs(hessians["lsf"] - hessians["dice"]).max() > 0.1
+    for hessian in hessians.values():
+        mean = jnp.einsum("n,nij->ij", probability, hessian)
+        np.testing.assert_allclose(mean, jax.hessian(value)(LOGITS).reshape(4, 4), rtol=1e-10, atol=1e-14)
     lsf, dice = (expected(name, 0.0, LOGITS) for name in ("lsf", "dice"))
-    assert 1e-3 < np.linalg.norm(lsf - dice) / np.linalg.norm(dice) < 0.2
+    assert 1e-3 < np.linalg.norm(lsf - dice) / np.linalg.norm(dice) < 0.2  # of 2 episodes
 
 
 @pytest.mark.slow
@@ -188,9 +200,9 @@ def test_means_of_samples_agree(surrogate, correction):
         "environment.mdp_states": 2,
         "environment.mdp_actions": 2,
         "environment.mdp_horizon": HORIZON,
-        "inner.surrogate": surrogate,
         "correction": correction,
     }
+    settings |= {f"inner.{key}": value for key, value in of_name(surrogate).items()}
     sampled = Tabular(override(tabular("maml"), settings), critic_noise=None, endless=False, independent=False)
     keys = jax.random.split(jax.random.key(11), 100_000)
     found = np.asarray(
@@ -199,6 +211,6 @@ def test_means_of_samples_agree(surrogate, correction):
     start = jnp.zeros((2, 2))
     error = found.std(axis=0, ddof=1) / np.sqrt(len(found))
     z = np.abs(found.mean(axis=0) - expected(surrogate, correction, start)) / error
-    assert z.max() < 4  # of 28 numbers, of which 12 differ
+    assert z.max() < 4  # of 36 numbers, of which 20 differ
     other = expected("dice" if surrogate == "plain" else "plain", 0.0, start)
     assert np.max(np.abs(found.mean(axis=0) - other) / error) > 8  # and would have told them apart

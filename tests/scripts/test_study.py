@@ -94,7 +94,7 @@ def test_cells_side_by_side_give_what_they_give_in_turn(tmp_path):
     parts, tables = [], []
     for jobs in (1, 2):
         study = tang_variance.STUDY
-        run_study("tang_variance", study, "smoke", 0, tmp_path / str(jobs), lambda _, part: parts.append(part), jobs)
+        run_study("tang_variance", study, "smoke", 2, tmp_path / str(jobs), lambda _, part: parts.append(part), jobs)
         tables.append(read_rows(tmp_path / str(jobs) / "results.csv"))
     assert len({row["cell"] for row in tables[0]}) > 1
     for one, other in zip(*tables, strict=True):
@@ -106,7 +106,7 @@ def test_cells_side_by_side_give_what_they_give_in_turn(tmp_path):
 
 
 def test_a_process_that_dies_is_told_and_leaves_none_behind(tmp_path):
-    cells = side_by_side("tang_variance", "smoke", 0, ["N = 16", "N = 64"], tmp_path, 2, lambda what, part: None)
+    cells = side_by_side("tang_variance", "smoke", 2, ["N = 16", "N = 64"], tmp_path, 2, lambda what, part: None)
 
     def kill() -> None:
         while len(children := multiprocessing.active_children()) < 2:

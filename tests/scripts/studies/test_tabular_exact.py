@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("float64")
 HORIZON = 3
 VALUES = np.array([0.2, -0.5])  # a baseline that is nobody's value, and what the end is worth
 SAMPLER = np.array([[-0.2, 0.5], [0.3, -0.6]])
-DICES = ("dice", "loaded_dice", "off_policy_dice")
+DICES = ("dice", "loaded_dice", "off_policy_dice", "lsf")
 
 
 def enumerated_return(logits, end):
@@ -92,6 +92,7 @@ def enumerated_surrogate(name, behaviour, baseline=VALUES):
         ("dice", LOGITS),
         ("off_policy", SAMPLER),
         ("off_policy_dice", SAMPLER),
+        ("lsf", LOGITS),
     ],
 )
 def test_surrogates_are_in_expectation_what_is_said_of_them(name, sampler):
@@ -108,8 +109,8 @@ def test_surrogates_are_in_expectation_what_is_said_of_them(name, sampler):
 
 
 def test_what_they_are_of_the_true_derivatives():
-    """On-policy every first derivative is the return's; of second ones only the DiCEs'. From another policy's episodes
-    the first-order ratio leaves the other policy's states, and so even the gradient is another."""
+    """On-policy every first derivative is the return's; of second ones only the DiCEs' and LSF's. From another
+    policy's episodes the first-order ratio leaves the other policy's states, and so even the gradient is another."""
     gradient, hessian = derivatives(lambda x: enumerated_return(x, VALUES))
 
     def of(name, behaviour=None):
