@@ -92,19 +92,24 @@ def compare(estimates: np.ndarray, exact: np.ndarray) -> Row:
     """How estimates [n, d] of one MDP's meta-gradient stand to the exact one [d].
 
     correlation: Pearson's over the coordinates, mean over estimates; deviations: sum of the coordinates' standard
-    deviations (what Liu et al. call variance); variance: their sum; squared_bias: squared norm of the mean's error,
-    less what the variance adds to it; squared_norm: of the exact one.
+    deviations (what Liu et al. call variance); variance: their sum; squared_bias: see there; squared_norm: of the exact one.
     """
-    error, variance = estimates.mean(axis=0) - exact, estimates.var(axis=0, ddof=1)
+    variance = estimates.var(axis=0, ddof=1)
     centred, target = estimates - estimates.mean(axis=1, keepdims=True), exact - exact.mean()
     norms = np.linalg.norm(centred, axis=1) * np.linalg.norm(target)
     return {
         "correlation": float(np.mean(centred @ target / norms)),
         "deviations": float(np.sqrt(variance).sum()),
         "variance": float(variance.sum()),
-        "squared_bias": float(error @ error - variance.sum() / len(estimates)),
+        "squared_bias": squared_bias(estimates - exact),
         "squared_norm": float(exact @ exact),
     }
+
+
+def squared_bias(errors: np.ndarray) -> float:
+    """Squared norm of the mean of errors [n, d], less what their variance adds to it."""
+    mean = errors.mean(axis=0)
+    return float(mean @ mean - errors.var(axis=0, ddof=1).sum() / len(errors))
 
 
 def by_task(rows: Sequence[Row], column: str, **where: float | str) -> np.ndarray:

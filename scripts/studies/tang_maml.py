@@ -13,7 +13,7 @@ from scripts.lives import Lives
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
 from scripts.studies.statistics import Interval, draw_interval, is_above, is_slope
 from scripts.studies.tabular import EXACT, Exact, Tabular, tabular
-from scripts.studies.tabular_sweep import bias_slope, compare, estimates, slopes, table
+from scripts.studies.tabular_sweep import bias_slope, compare, estimates, slopes, squared_bias, table
 
 SIZES = {"smoke": (4, 16), "small": (4, 8, 16, 32, 64, 128), "paper": (4, 8, 16, 32, 64, 128, 256, 512)}
 SAMPLES = {"smoke": 100, "small": 2_000, "paper": 40_000}
@@ -90,7 +90,7 @@ def _estimate(name: str, point: Estimated, tell: Callable[[str, float], None]) -
     return [
         {"kind": "estimated", "arm": arm, "size": point.size, "task": task}
         | compare(values[task], exact[task, 0])
-        | {"squared_gap": compare(values[task] - found[BASED][task], np.zeros_like(exact[task, 0]))["squared_bias"]}
+        | {"squared_gap": squared_bias(values[task] - found[BASED][task])}
         for arm, values in found.items()
         for task in range(point.tasks)
     ]
@@ -222,8 +222,8 @@ def setting(scale: str) -> str:
         f"{TASKS[scale]} random MDPs of 5 states and 3 actions, episodes of 5 steps, γ = 0.8; one update of rate"
         f" {RATE:g} from N episodes, no critic; {SAMPLES[scale]:,} estimates at the uniform policy for each MDP, with"
         " exact outer gradients (M infinite), all arms from the same samples. An episode's whole return meets each of"
-        " its scores, in the update too (DiCE: the rewards behind an action alone). SF: λ = 1. Slopes and intervals are over MDPs. Algorithm 1: the"
-        f" first MDP, B = {BATCH}, {ITERATIONS[scale]} iterations of SGD with rate {META_RATE:g}; intervals over seeds."
+        " its scores, in the update too (DiCE: the rewards behind an action alone). SF: λ = 1. Slopes and intervals are"
+        f" over MDPs. Algorithm 1: the first MDP, B = {BATCH}, {ITERATIONS[scale]} iterations of SGD with rate {META_RATE:g}; intervals over seeds."
     )
 
 
