@@ -92,7 +92,8 @@ def compare(estimates: np.ndarray, exact: np.ndarray) -> Row:
     """How estimates [n, d] of one MDP's meta-gradient stand to the exact one [d].
 
     correlation: Pearson's over the coordinates, mean over estimates; deviations: sum of the coordinates' standard
-    deviations (what Liu et al. call variance); variance: their sum; squared_bias: see there; squared_norm: of the exact one.
+    deviations (what Liu et al. call variance); variance: their sum; squared_bias: see
+    there; squared_norm: of the exact one.
     """
     variance = estimates.var(axis=0, ddof=1)
     centred, target = estimates - estimates.mean(axis=1, keepdims=True), exact - exact.mean()

@@ -223,7 +223,8 @@ def setting(scale: str) -> str:
         f" {RATE:g} from N episodes, no critic; {SAMPLES[scale]:,} estimates at the uniform policy for each MDP, with"
         " exact outer gradients (M infinite), all arms from the same samples. An episode's whole return meets each of"
         " its scores, in the update too (DiCE: the rewards behind an action alone). SF: λ = 1. Slopes and intervals are"
-        f" over MDPs. Algorithm 1: the first MDP, B = {BATCH}, {ITERATIONS[scale]} iterations of SGD with rate {META_RATE:g}; intervals over seeds."
+        f" over MDPs. Algorithm 1: the first MDP, B = {BATCH}, {ITERATIONS[scale]} iterations of SGD with rate"
+        f" {META_RATE:g}; intervals over seeds."
     )
 
 
