@@ -85,10 +85,12 @@ def _check_streams(config: Any) -> None:
             f"--streams: {config.streams} are more than {MAX_STREAMS} for each of --actors {config.actors}"
             f"; use at least {-(-config.streams // MAX_STREAMS)} actors"
         )
-    if config.meta_gradient.score_returns == "others" and config.streams < 2:
-        raise ConfigError(
-            f"--meta-gradient.score-returns: others needs --streams of at least 2, not {config.streams}; use all"
-        )
+    for name, value, instead in (("score_returns", "others", "all"), ("baseline", "other_streams", "running_mean")):
+        if getattr(config.meta_gradient, name) == value and config.streams < 2:
+            raise ConfigError(
+                f"{flag(f'meta_gradient.{name}')}: {value} needs --streams of at least 2, not {config.streams}"
+                f"; use {instead}"
+            )
 
 
 def _check_meta_gradient(config: Any) -> None:
@@ -286,9 +288,13 @@ def _check_correction(config: Any) -> None:
             f"--correction: {config.correction:g} has no effect with --outer.policy-weight 0: returns do not count"
             "; use 0, or a positive weight"
         )
-    if meta.differentiation == "trace" and (config.lag != "0" or meta.score_returns != "all"):
-        wrong = [f"--lag 0, not {config.lag}"] if config.lag != "0" else []
-        wrong += ["--meta-gradient.score-returns all, not others"] if meta.score_returns != "all" else []
+    by_stream = ["--meta-gradient.score-returns all, not others"] if meta.score_returns != "all" else []
+    centred = meta.baseline == "other_streams"
+    if centred and by_stream:
+        raise ConfigError(f"--meta-gradient.baseline: other_streams needs {by_stream[0]}")
+    by_stream += [f"--meta-gradient.baseline running_mean or none, not {meta.baseline}"] if centred else []
+    if meta.differentiation == "trace" and (config.lag != "0" or by_stream):
+        wrong = ([f"--lag 0, not {config.lag}"] if config.lag != "0" else []) + by_stream
         raise ConfigError(
             f"--correction: {config.correction:g} with --meta-gradient.differentiation trace needs"
             f" {' and '.join(wrong)}"

@@ -68,8 +68,9 @@ class MetaGradientConfig:
     score_reduction: Literal["sum", "mean"] = "sum"
     """Sampling correction: a batch's score is a sum over its N streams (No DICE: λ = 1 is unbiased) or a mean (E-MAML's
     1/N: λ = N is)."""
-    baseline: Literal["running_mean", "none"] = "running_mean"
-    """Sampling correction: what is taken off later returns; both leave it unbiased (running_mean with less noise)."""
+    baseline: Literal["running_mean", "none", "other_streams"] = "running_mean"
+    """Sampling correction: what is taken off later returns. Unbiased: running_mean, none. Biased: other_streams of the
+    same batch, which θ moves too."""
     baseline_decay: float = 0.99
     """Sampling correction: decay of its baseline, the running mean of returns, fixed before each batch is acted."""
     linearization: Literal["auto", "keep", "rebuild"] = "auto"

@@ -31,6 +31,7 @@ class Correction(NamedTuple):
     discount: float  # α
     others: bool  # weigh each stream's score by the mean return of the other streams only
     lags: tuple[int, ...]  # policy lags that batches can have, in inner updates
+    centred: bool = False  # weigh each stream's score by its own return less the mean of the other streams'
 
 
 def make_correction(
@@ -39,7 +40,8 @@ def make_correction(
     """With E-MAML's mean over streams, in place of their sum, λ is so much smaller (Stadie et al. 2018)."""
     if config.score_reduction == "mean":
         coefficient /= streams
-    return Correction(coefficient, discount, config.score_returns == "others", lags)
+    centred = config.baseline == "other_streams"
+    return Correction(coefficient, discount, config.score_returns == "others", lags, centred)
 
 
 def outer_weights(objective: str, window: int) -> np.ndarray:
@@ -53,7 +55,9 @@ def score_coefficients(returns: Array, baselines: Array, weights: np.ndarray, co
     """C_j of the sampling correction (No DICE, Eq. 10 and 16, with baselines).
 
     C_{j,e} = λ Σ_{k>j} w_k α^(k-j) (R_{k,e} - b_j), where R_{k,e} is the mean of G_{k,e'} over all streams e', or over
-    those other than e. The baseline b_j is fixed before D^j's actions are drawn, so that it adds no bias.
+    those other than e. The baseline b_j is fixed before D^j's actions are drawn, so that it adds no bias. The baseline
+    "other_streams", the mean of G_{k,e'} over the others taken off G_{k,e}, is biased: what D^j did to θ^k moves both,
+    and cancels. Where streams meet in θ alone its correction has the mean 0, and the estimate that of λ = 0.
 
     Args:
       returns: [K+1, B] stream returns G of the window's batches.
@@ -66,7 +70,11 @@ def score_coefficients(returns: Array, baselines: Array, weights: np.ndarray, co
     """
     streams = returns.shape[1]
     mean = jnp.mean(returns, axis=1, keepdims=True)
-    seen = (streams * mean - returns) / (streams - 1) if correction.others else mean  # [K+1, B or 1]
+    seen = mean  # [K+1, B or 1]
+    if correction.others or correction.centred:
+        seen = (streams * mean - returns) / (streams - 1)
+    if correction.centred:
+        seen = returns - seen
     steps = np.arange(len(weights))
     gap = steps[None, :] - steps[:, None]  # k - j
     decay = np.where(gap > 0, float(correction.discount) ** np.maximum(gap, 0), 0.0) * weights

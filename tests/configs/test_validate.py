@@ -74,6 +74,7 @@ def test_choices(setting):
         {"runtime": "ray", "ray.address": "auto"},
         {"streams": 1},
         {"streams": 2, "meta_gradient.score_returns": "others"},
+        {"streams": 2, "meta_gradient.baseline": "other_streams"},
         {"actors": 4, "streams": 8},
         {"game": "catch", **MLP},
         {"game": "two_colors", **MLP},
@@ -84,6 +85,9 @@ def test_choices(setting):
 )
 def test_what_belongs_together_is_taken(values):
     override(ExperimentConfig(), values)
+
+
+CORRECTED = {"correction": 0.1, "window": 3}
 
 
 @pytest.mark.parametrize(
@@ -102,6 +106,15 @@ def test_what_belongs_together_is_taken(values):
         ({"streams": 2, "actors": 5}, "--streams: 2 do not divide over --actors 5; nearest: 5"),
         ({"streams": 5000}, "--streams: 5000 are more than 4096 for each of --actors 1; use at least 2 actors"),
         ({"streams": 1, "meta_gradient.score_returns": "others"}, "--meta-gradient.score-returns: others needs"),
+        ({"streams": 1, "meta_gradient.baseline": "other_streams"}, "--meta-gradient.baseline: other_streams needs"),
+        (
+            CORRECTED | {"meta_gradient.baseline": "other_streams", "meta_gradient.score_returns": "others"},
+            "--meta-gradient.baseline: other_streams needs --meta-gradient.score-returns all",
+        ),
+        (
+            CORRECTED | {"meta_gradient.baseline": "other_streams", "meta_gradient.differentiation": "trace"},
+            "--correction: 0.1 with --meta-gradient.differentiation trace needs --lag 0, not 1 and --meta-gradient.baseline running_mean or none",
+        ),
         ({"game": "catch"}, "--network.torso: impala_shallow needs images, which --game catch does not have; use mlp"),
         ({"game": "two_colors", "network.torso": "nature"}, "--network.torso: nature needs images"),
         ({"game": "breakut"}, "--game: unknown game 'breakut'"),

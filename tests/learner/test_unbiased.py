@@ -78,8 +78,9 @@ def expected_meta_gradient(
         ),
         **correction,
     )
-    # The return of the other streams knows.
-    outcomes = [(pulls, 1) for pulls in PULLS] if score_returns == "others" else ONE_OF_EACH
+    # Returns of one stream or of the others know.
+    by_stream = score_returns == "others" or baseline == "other_streams"
+    outcomes = [(pulls, 1) for pulls in PULLS] if by_stream else ONE_OF_EACH
 
     def from_here(state, probability):
         head = state.inner.params["policy"]
@@ -137,6 +138,13 @@ def test_full_correction_is_unbiased(window, objective, score_returns):
 def test_without_a_baseline_it_is_unbiased_too():
     expected = expected_meta_gradient(2, "next", baseline="none", correction=1.0)
     np.testing.assert_allclose(-expected, exact_derivative(2, "next"), rtol=1e-9)
+
+
+def test_the_other_streams_as_baseline_take_the_whole_correction_away():
+    """What θ does to one stream it does to all: here, where streams share nothing else, what is left is λ = 0."""
+    centred = expected_meta_gradient(2, "next", baseline="other_streams", correction=1.0)
+    bare = expected_meta_gradient(2, "next", correction=0.0)
+    np.testing.assert_allclose(centred, bare, rtol=1e-9)
 
 
 def test_without_correction_or_with_half_of_it_or_with_emamls_mean_it_is_biased():

@@ -15,22 +15,25 @@ def by_loops(returns, baselines, weights, correction):
     for j in range(steps):
         for e in range(streams):
             for k in range(j + 1, steps):
-                seen = [returns[k, i] for i in range(streams) if not (correction.others and i == e)]
+                other = [returns[k, i] for i in range(streams) if i != e]
+                seen = other if correction.others else returns[k]
                 gain = sum(seen) / len(seen) - baselines[j]
+                if correction.centred:
+                    gain = returns[k, e] - sum(other) / len(other) - baselines[j]
                 out[j, e] += correction.coefficient * weights[k] * correction.discount ** (k - j) * gain
     return out
 
 
 @pytest.mark.parametrize("objective", ["same", "next", "all"])
-@pytest.mark.parametrize("others", [False, True])
-def test_coefficients_are_the_sums_of_later_returns(objective, others):
+@pytest.mark.parametrize("others, centred", [(False, False), (True, False), (False, True)])
+def test_coefficients_are_the_sums_of_later_returns(objective, others, centred):
     rng = np.random.default_rng(0)
     returns, baselines = rng.normal(size=(5, 3)), rng.normal(size=5)
-    correction, weights = Correction(0.7, 0.6, others, (0,)), outer_weights(objective, 4)
+    correction, weights = Correction(0.7, 0.6, others, (0,), centred), outer_weights(objective, 4)
     coefficients = score_coefficients(jnp.asarray(returns), jnp.asarray(baselines), weights, correction)
     np.testing.assert_allclose(coefficients, by_loops(returns, baselines, weights, correction), rtol=1e-12, atol=1e-15)
     assert not np.any(coefficients[-1]) and np.all(coefficients[:-1] != 0)
-    assert np.all(coefficients[0] == coefficients[0, 0]) != others
+    assert np.all(coefficients[0] == coefficients[0, 0]) == (not others and not centred)
 
 
 def test_own_return_does_not_reach_a_streams_score_among_others():
