@@ -113,7 +113,7 @@ CORRECTED = {"correction": 0.1, "window": 3}
         ),
         (
             CORRECTED | {"meta_gradient.baseline": "other_streams", "meta_gradient.differentiation": "trace"},
-            "--correction: 0.1 with --meta-gradient.differentiation trace needs --lag 0, not 1 and --meta-gradient.basel",
+            "--correction: 0.1 with --meta-gradient.differentiation trace needs --lag 0, not 1 and --meta-gr",
         ),
         ({"game": "catch"}, "--network.torso: impala_shallow needs images, which --game catch does not have; use mlp"),
         ({"game": "two_colors", "network.torso": "nature"}, "--network.torso: nature needs images"),
