@@ -72,6 +72,7 @@ def experiment(world: str, window: int, lag: str, scale: str, settings: dict[str
         "environment.switch_steps": swap,
         "environment.catch_switch_steps": swap,
         "meta_gradient.objective": "all",
+        "correction": 0.0,
         "meta_gradient.baseline_decay": 0.9,  # the world swaps
         "meta_gradient.diagnostics": 0,  # nothing here asks how the two parts compare
         "window": window,
