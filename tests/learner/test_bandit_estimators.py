@@ -6,7 +6,6 @@ derivative remembers θ, and which batches score which returns.
 """
 
 import functools
-import itertools
 from typing import NamedTuple
 
 import jax
@@ -14,36 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from actors.environments.bandit import Bandit
-from agents.types import FIRST, MID, Trajectory
 from configs.tree import override
 from learner.mesh import NoMesh
 from scripts.lives import Lives
-from scripts.studies.nodice import NAMES, bandit
 from scripts.train import make_learner
+from tests import tiny_bandit
 from tests.smoothing import z_scores
+from tests.tiny_bandit import BANDIT, ENVIRONMENT, ETA, RAW, every_path, followed, lived
 
-UPDATES, STREAMS, EARLY_UPDATES = 3, 2, 1
-ETA = {"early": 0.0, "late": 1.0}  # raw
-ENVIRONMENT = Bandit(arms=2, noise=0.0, task=16607)  # pays 0.35 and 1.28
+UPDATES, STREAMS = 3, 2
 LIVES = 100_000
-
-TINY = override(
-    bandit(),
-    {
-        "streams": STREAMS,
-        "window": UPDATES,
-        "environment.arms": ENVIRONMENT.arms,
-        "environment.noise": ENVIRONMENT.noise,
-        "environment.task": ENVIRONMENT.task,
-        "bandit.early": ETA["early"],
-        "bandit.late": ETA["late"],
-        "bandit.early_updates": EARLY_UPDATES,
-        "meta_gradient.baseline": "running_mean",
-    },
-)
-# [paths, batches, streams]
-PATHS = np.array(list(itertools.product(range(2), repeat=(UPDATES + 1) * STREAMS))).reshape(-1, UPDATES + 1, STREAMS)
+TINY = override(BANDIT, {"streams": STREAMS, "window": UPDATES, "meta_gradient.baseline": "running_mean"})
+PATHS = every_path(UPDATES + 1, STREAMS)
 
 
 class Meant(NamedTuple):
@@ -97,51 +78,34 @@ NEIGHBOURS = {
 
 @pytest.fixture(scope="module")
 def arms():
-    """[2] what they pay."""
-    return np.asarray(ENVIRONMENT.reset(jax.random.PRNGKey(0))[0].means, np.float64)
+    return tiny_bandit.arms()
 
 
-def followed(raw, arms, meant: Meant):
-    """Of each batch, by path: log P [paths], mean reward [paths], and what its policy earns in expectation [paths]."""
-    logits, batches = jnp.zeros((len(PATHS), 2)), []
-    for k in range(UPDATES + 1):
-        pulled, reward = np.eye(2)[PATHS[:, k]], arms[PATHS[:, k]]  # [paths, streams, arms], [paths, streams]
-        log_policy = jax.nn.log_softmax(logits)
-        log_probability = jnp.sum(pulled * log_policy[:, None], axis=(1, 2))
-        batches.append((log_probability, reward.mean(axis=1), jnp.exp(log_policy) @ arms))
-        kept = meant.memory * logits + (1 - meant.memory) * jax.lax.stop_gradient(logits)
-        log_policy = jax.nn.log_softmax(kept)
-        ascent = pulled - jnp.exp(log_policy)[:, None]
-        if meant.surrogate == "dice":  # the derivative of the score has its outer product with itself on top
-            own = jnp.sum(pulled * log_policy[:, None], axis=-1, keepdims=True)
-            ascent += (own - jax.lax.stop_gradient(own)) * jax.lax.stop_gradient(ascent)
-        rate = jnp.log1p(jnp.exp(raw["early" if k < EARLY_UPDATES else "late"]))
-        logits = kept + rate * jnp.mean(reward[..., None] * ascent, axis=1)
-    return batches
+def path_by_path(raw, arms, surrogate="plain", memory=1.0):
+    return followed(PATHS, jnp.broadcast_to(raw, (UPDATES, 2)), arms, surrogate, memory)
 
 
 def score_of_life(raw, arms, meant: Meant):
     """Whose derivative an estimator is in expectation: every path's probability is a constant, but for the scores."""
-    batches, total = followed(raw, arms, meant), 0.0
-    probability = jnp.exp(sum(log_probability for log_probability, _, _ in batches))
-    for k, (_, reward, expected) in enumerate(batches):
-        scores = sum(meant.discount ** (k - j) * batches[j][0] for j in range(k))
-        total += expected + meant.score * reward * scores
+    batches, total = path_by_path(raw, arms, meant.surrogate, meant.memory), 0.0
+    probability = jnp.exp(sum(batch.log_probability for batch in batches))
+    for k, batch in enumerate(batches):
+        scores = sum(meant.discount ** (k - j) * batches[j].log_probability for j in range(k))
+        total += batch.expected + meant.score * batch.reward * scores
     return jnp.sum(jax.lax.stop_gradient(probability) * total) / (UPDATES + 1)
 
 
 def expected_reward(raw, arms):
     """J(η), with everything that depends on it."""
-    batches = followed(raw, arms, Meant())
-    probability = jnp.exp(sum(log_probability for log_probability, _, _ in batches))
-    return jnp.sum(probability * sum(reward for _, reward, _ in batches)) / (UPDATES + 1)
+    batches = path_by_path(raw, arms)
+    probability = jnp.exp(sum(batch.log_probability for batch in batches))
+    return jnp.sum(probability * sum(batch.reward for batch in batches)) / (UPDATES + 1)
 
 
 def derivative(function):
     """[2] by raw early and late rate."""
     with jax.enable_x64(True):
-        gradient = jax.jit(jax.grad(function))(ETA)
-    return np.array([gradient[name] for name in NAMES])
+        return np.asarray(jax.jit(jax.grad(function))(RAW))
 
 
 def closed_form(arms, name):
@@ -151,29 +115,10 @@ def closed_form(arms, name):
 def through_the_learner(arms, settings):
     """[paths, 2] what the learner's step of η ascends at the end of each path, and [paths] the paths' probabilities."""
     learner = make_learner(override(TINY, settings), ENVIRONMENT.spec, mesh=NoMesh())
-    born = jax.tree.map(
-        lambda x: x.astype(float) if jnp.result_type(x) == np.float32 else x, learner.init(jax.random.key(0))
-    )
-
-    def batch(pulls, logits, k):
-        return Trajectory(
-            observation=jnp.ones((2, STREAMS, 1)),
-            step_type=np.tile([[MID if k else FIRST], [MID]], (1, STREAMS)),
-            action=pulls[None],
-            behaviour_logits=jnp.broadcast_to(logits, (1, STREAMS, 2)),
-            reward=jnp.asarray(arms)[pulls][None],
-            discount=jnp.zeros((1, STREAMS)),
-            core_state=(),
-            params_version=jnp.full(STREAMS, k, jnp.int32),
-        )
 
     def of(path):
-        state, probability = born, 1.0
-        for k, pulls in enumerate(path):
-            logits = state.inner.params["logits"]
-            probability *= jnp.prod(jax.nn.softmax(logits)[pulls])
-            state, metrics = learner.step(state, batch(pulls, logits, k))
-        return -jnp.stack([metrics[f"meta_grad/of_{name}"] for name in NAMES]), probability
+        probability, metrics = lived(learner, path, arms)
+        return -jnp.stack([metrics[f"meta_grad/of_{name}"] for name in ETA]), probability
 
     return jax.jit(jax.vmap(of))(PATHS.astype(np.int32))
 
@@ -189,7 +134,7 @@ def estimates(settings):
     config = override(TINY, settings)
     start = jax.tree.map(jnp.copy, begun(config.meta_gradient.differentiation))  # a run uses them up
     _, records = Lives(config).run(start, 1)
-    return -np.concatenate([records[f"meta_grad/of_{name}"] for name in NAMES], axis=1, dtype=np.float64)
+    return -np.concatenate([records[f"meta_grad/of_{name}"] for name in ETA], axis=1, dtype=np.float64)
 
 
 @pytest.mark.usefixtures("float64")
@@ -210,8 +155,8 @@ def test_the_mean_of_lives_is_the_closed_form(arms, name, neighbour):
 @pytest.mark.usefixtures("float64")
 def test_the_full_correction_of_plain_updates_is_the_derivative_of_the_expected_reward_and_nothing_else_is(arms):
     truth = derivative(lambda raw: expected_reward(raw, arms))
-    for exact, name in zip(truth, NAMES, strict=True):
-        above, below = (expected_reward(ETA | {name: ETA[name] + step}, arms) for step in (1e-5, -1e-5))
+    for exact, step in zip(truth, 1e-5 * np.eye(2), strict=True):
+        above, below = (expected_reward(RAW + sign * step, arms) for sign in (1, -1))
         np.testing.assert_allclose((above - below) / 2e-5, exact, rtol=1e-8)
     for name, (_, meant) in ESTIMATORS.items():
         error = np.linalg.norm(closed_form(arms, name) - truth) / np.linalg.norm(truth)

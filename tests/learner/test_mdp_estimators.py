@@ -17,6 +17,7 @@ from configs.tree import override
 from learner.mesh import NoMesh
 from scripts.lives import Lives
 from scripts.train import make_learner
+from tests.learner import problems
 from tests.smoothing import z_scores
 from tests.tiny_stac import (
     ENVIRONMENT,
@@ -95,9 +96,7 @@ def closed_form(task, name):
 def expected_through_the_learner(task, settings):
     """[2] Σ over paths of their probability times what the learner's step of η ascends at their end."""
     learner = make_learner(override(BASE, settings), ENVIRONMENT.spec, mesh=NoMesh())
-    born = jax.tree.map(
-        lambda x: x.astype(float) if jnp.result_type(x) == np.float32 else x, learner.init(jax.random.key(0))
-    )
+    born = problems.born(learner)
     transition, rewards = jnp.asarray(task.transition), jnp.asarray(task.reward)
     zeros = jnp.zeros(STREAMS, int)
 

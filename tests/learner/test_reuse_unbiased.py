@@ -4,7 +4,6 @@ What the surrogates with importance ratios say of every new and of every remembe
 """
 
 import functools
-import itertools
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 from scripts.studies.tabular import Memory
-from tests.smoothing import z_scores
+from tests.smoothing import gauss_hermite, z_scores
 from tests.tiny_maml import (
     ACTIONS,
     DISCOUNTS,
@@ -70,9 +69,7 @@ def expected(name, start, remembered, clips):
 def expected_of_random_policies(name):
     """`expected` at the uniform policy, over remembered ones with normal logits, by Gauss-Hermite quadrature: it is the
     difference of a state's two logits that matters."""
-    points, weights = np.polynomial.hermite_e.hermegauss(20)
-    nodes = np.array(list(itertools.product(points, repeat=2)))
-    mass = np.prod(np.array(list(itertools.product(weights / weights.sum(), repeat=2))), axis=1)
+    nodes, mass = gauss_hermite(20, 2)
     with jax.enable_x64(True):
         policies = np.stack([np.sqrt(2) * SPREAD * nodes, np.zeros_like(nodes)], axis=-1)
         found = jax.lax.map(lambda p: expected(name, jnp.zeros((2, 2)), p, clips=False), policies, batch_size=50)
