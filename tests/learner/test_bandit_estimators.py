@@ -1,4 +1,4 @@
-"""Every estimator that No DICE's bandit learner can have, in expectation and in the mean of lives.
+"""No DICE's bandit learner with every estimator of the sweep and of the trace, in expectation and in the mean of lives.
 
 Two arms that pay without noise, two streams, three updates, of which the first has one learning rate and the others
 another. What each estimator stands for is written out: the policies of every sequence of pulls, how the update's own
@@ -57,8 +57,7 @@ DICE = {
     for name, (settings, meant) in PLAIN.items()
 }
 ESTIMATORS = PLAIN | DICE
-# What else each could be taken for. (Of DiCE there are fewer, for their time: the rest is the learner's, whatever η's
-# loss is.)
+# What else each could be taken for. Fewer with DiCE, for their time: what is different there is the update alone.
 NEIGHBOURS = {
     "none": "half",
     "half": "full",
