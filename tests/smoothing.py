@@ -8,14 +8,22 @@ import jax.numpy as jnp
 import numpy as np
 
 Score = Callable[[jax.Array], jax.Array]  # [windows, d] η of each window -> what the life earns
+POINTS = 7  # of the quadrature, in each dimension
+
+
+def gauss_hermite(points: int, dimensions: int) -> tuple[np.ndarray, np.ndarray]:
+    """[points^d, d] and [points^d] probabilities that stand for d independent standard normals."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(points)
+    every = itertools.product(zip(nodes, weights / weights.sum(), strict=True), repeat=dimensions)
+    x, mass = np.moveaxis(np.array(list(every)), -1, 0)
+    return x, mass.prod(axis=1)
 
 
 def smoothed(score: Score, sigma: float, windows: int, eta: jax.Array) -> jax.Array:
     """E[score(η + ε_1, ..., η + ε_windows)] over normal ε of deviation σ, by Gauss-Hermite quadrature in all."""
-    points, weights = np.polynomial.hermite_e.hermegauss(7)
-    nodes = np.array(list(itertools.product(points, repeat=windows * len(eta)))).reshape(-1, windows, len(eta))
-    mass = np.prod(np.array(list(itertools.product(weights / weights.sum(), repeat=windows * len(eta)))), axis=1)
-    return mass @ jax.lax.map(lambda z: score(eta + sigma * z), jnp.asarray(nodes), batch_size=500)
+    nodes, mass = gauss_hermite(POINTS, windows * len(eta))
+    nodes = jnp.asarray(nodes.reshape(-1, windows, len(eta)))
+    return mass @ jax.lax.map(lambda z: score(eta + sigma * z), nodes, batch_size=500)
 
 
 def derivative(score: Score, windows: int, sigma: float, eta: np.ndarray, moved: int | None = None) -> np.ndarray:

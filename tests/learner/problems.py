@@ -13,6 +13,7 @@ from learner.inner_update import InnerUpdate
 from learner.learner import Learner
 from learner.mesh import Mesh
 from learner.optimizers import make_inner_optimizer
+from learner.state import LearnerState
 
 SPEC = EnvironmentSpec("toy", (5,), np.float32, num_actions=3, frame_stack=1, frames_per_step=1)
 TOTAL_UPDATES = 100.0
@@ -80,6 +81,15 @@ def learner(agent: Agent, window=3, correction=0.0, discount=1.0, lags=(0,), str
 def start(agent: Agent) -> Params:
     """θ as a learner's life begins: its program draws it, whose float32 another program rounds otherwise."""
     return learner(agent).init(jax.random.key(1)).inner.params
+
+
+def born(learner: Learner) -> LearnerState:
+    """A new life in JAX's default float, where networks are made in float32."""
+
+    def wide(x):
+        return x.astype(float) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x
+
+    return jax.tree.map(wide, learner.init(jax.random.key(0)))
 
 
 def optimizer(name: str, **settings) -> InnerOptimizerConfig:

@@ -9,32 +9,31 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agents.config import AgentSettings, InnerLossConfig, NetworkConfig, OuterLossConfig
-from agents.make import make_agent
-from agents.types import EnvironmentSpec
-from configs.tree import override
-from learner.config import MetaGradientConfig, MetaOptimizerConfig
-from learner.mesh import NoMesh
-from scripts.studies.tabular import Exact, Tabular, tabular
-from tests.learner import problems
-from tests.tiny_mdp import GAMMA, LOGITS, TASK, discounted_return, episodes, log_probability, trajectory
+from tests.smoothing import z_scores
+from tests.tiny_maml import (
+    ACTIONS,
+    DISCOUNTS,
+    EPISODES,
+    HORIZON,
+    RATE,
+    REWARDS,
+    STATES,
+    STREAMS,
+    expected_through_the_learner,
+    sampled,
+    value,
+)
+from tests.tiny_mdp import LOGITS, log_probability
 
-HORIZON, STREAMS = 2, 2
-RATE = 1.5  # of θ: the terms of second order are large
-STATES, ACTIONS = episodes(HORIZON)
-EPISODES = STATES.shape[1]
-REWARDS = TASK.reward[STATES[:-1], ACTIONS]
-DISCOUNTS = GAMMA ** np.arange(HORIZON)
-SPEC = EnvironmentSpec("tiny", (2,), np.float64, num_actions=2, frame_stack=1, frames_per_step=1)
 REINFORCE = "lsf of decay 0"  # an episode's whole return for each of its scores, as "lsf", and no products of scores
 ARMS = [("plain", 1.0), (REINFORCE, 1.0)] + [
     (surrogate, 0.0) for surrogate in ("plain", "lvc", "off_policy", "loaded_dice", "dice", "off_policy_dice", "lsf")
 ]
 
 
-def value(logits):
-    """J(θ), the expected return of an episode."""
-    return jnp.exp(log_probability(jax.nn.log_softmax(logits), HORIZON)) @ discounted_return(HORIZON, np.zeros(2))
+def inner(name):
+    """What of the inner loss makes an arm."""
+    return {"surrogate": "lsf", "surrogate_decay": 0.0} if name == REINFORCE else {"surrogate": name}
 
 
 def parts(start, name):
@@ -88,72 +87,11 @@ def expected(name, correction, start):
     return jnp.einsum("mn,mni->i", probability, direct + correction * scored)
 
 
-def of_name(surrogate):
-    return {"surrogate": "lsf", "surrogate_decay": 0.0} if surrogate == REINFORCE else {"surrogate": surrogate}
-
-
-def learner_with(surrogate, correction):
-    settings = AgentSettings(
-        network=NetworkConfig("table"),
-        inner=InnerLossConfig(
-            gamma=GAMMA,
-            value_weight=0.0,
-            entropy_weight=0.0,
-            reward_clip=0.0,
-            reduction="mean",
-            **of_name(surrogate),
-            discount_states=True,
-        ),
-        outer=OuterLossConfig(gamma=GAMMA, value_weight=0.0, entropy_weight=0.0, kl_weight=0.0),
-    )
-    agent = make_agent("maml", SPEC, settings)
-    start = {"policy": {"w": jnp.asarray(LOGITS)}, "value": {"w": jnp.zeros((2, 1))}}
-    return problems.learner(
-        agent._replace(init_meta=lambda key: {"params": start}),
-        window=1,
-        correction=correction,
-        streams=STREAMS,
-        optimizer=problems.optimizer("sgd", learning_rate=RATE * HORIZON, anneal=False, max_grad_norm=0.0),
-        meta_optimizer=MetaOptimizerConfig(name="sgd", learning_rate=1.0),
-        meta_gradient=MetaGradientConfig(objective="next", baseline="none", diagnostics=0),
-        mesh=NoMesh(),
-    )
-
-
-def expected_through_the_learner(surrogate, correction):
-    """Σ over the two episodes at θ⁰ and one at θ¹ of their probability times the step of η that the learner takes."""
-    learner = learner_with(surrogate, correction)
-    everything = trajectory(HORIZON, LOGITS)._replace(params_version=())
-
-    def batch(chosen, logits, version):
-        own = jax.tree.map(lambda x: jnp.asarray(x)[:, chosen], everything)
-        return own._replace(
-            behaviour_logits=logits[STATES[:-1]][:, chosen],
-            params_version=jnp.full(STREAMS, version, jnp.int32),
-        )
-
-    def of(first, second, last):
-        begun, _ = learner.step(
-            learner.init(jax.random.key(0)), batch(jnp.array([first, second]), jnp.asarray(LOGITS), 0)
-        )
-        table = begun.inner.params["policy"]["w"]
-        probability = jnp.exp(log_probability(jax.nn.log_softmax(table), HORIZON)[last])
-        # The estimate is linear in the outer batch's streams: the same episode twice stands for two.
-        ended, _ = learner.step(begun, batch(jnp.array([last, last]), table, 1))
-        moved = (a.meta.params["params"]["policy"]["w"] for a in (ended, begun))
-        return probability * HORIZON * jnp.subtract(*moved).reshape(-1)
-
-    first, second, last = np.indices((EPISODES,) * 3).reshape(3, -1)
-    found = jax.jit(jax.vmap(of))(first, second, last).reshape(EPISODES, EPISODES, EPISODES, 4).sum(axis=2)
-    probability = jnp.exp(log_probability(jax.nn.log_softmax(LOGITS), HORIZON))
-    return jnp.einsum("m,n,mni->i", probability, probability, found)
-
-
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("surrogate, correction", ARMS)
 def test_the_learners_expectation_is_the_closed_form(surrogate, correction):
     closed = jax.jit(lambda x: expected(surrogate, correction, x))(LOGITS)
-    np.testing.assert_allclose(expected_through_the_learner(surrogate, correction), closed, rtol=1e-9)
+    np.testing.assert_allclose(expected_through_the_learner(inner(surrogate), correction), closed, rtol=1e-9)
 
 
 @pytest.mark.usefixtures("float64")
@@ -194,23 +132,9 @@ def test_lsf_and_dice_agree_in_expectation():
 @pytest.mark.parametrize("surrogate, correction", ARMS)
 def test_means_of_samples_agree(surrogate, correction):
     """100,000 meta-gradients in the environment itself, from the uniform policy that tables begin with."""
-    settings = {
-        "streams": STREAMS,
-        "unroll": HORIZON + 1,
-        "environment.mdp_states": 2,
-        "environment.mdp_actions": 2,
-        "environment.mdp_horizon": HORIZON,
-        "correction": correction,
-    }
-    settings |= {f"inner.{key}": value for key, value in of_name(surrogate).items()}
-    sampled = Tabular(override(tabular("maml"), settings), critic_noise=None, endless=False, independent=False)
-    keys = jax.random.split(jax.random.key(11), 100_000)
-    found = np.asarray(
-        sampled.many(jax.tree.map(lambda x: jnp.float32(x)[None], TASK), keys, Exact(), RATE).gradient[0], np.float64
-    )
+    settings = {f"inner.{name}": value for name, value in inner(surrogate).items()}
+    found = sampled(settings | {"correction": correction}).gradient
     start = jnp.zeros((2, 2))
-    error = found.std(axis=0, ddof=1) / np.sqrt(len(found))
-    z = np.abs(found.mean(axis=0) - expected(surrogate, correction, start)) / error
-    assert z.max() < 4  # of 36 numbers, of which 20 differ
+    assert z_scores(found, expected(surrogate, correction, start)).max() < 4  # of 36 numbers, of which 20 differ
     other = expected("dice" if surrogate == "plain" else "plain", 0.0, start)
-    assert np.max(np.abs(found.mean(axis=0) - other) / error) > 8  # and would have told them apart
+    assert z_scores(found, other).max() > 8  # and would have told them apart

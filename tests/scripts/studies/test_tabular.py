@@ -9,7 +9,7 @@ import pytest
 
 from actors.environments.tabular_mdp import TabularMDP
 from configs.tree import override
-from scripts.studies.tabular import EXACT, Exact, Memory, Tabular, tabular
+from scripts.studies.tabular import EXACT, Exact, Tabular, tabular
 from scripts.studies.tabular_exact import values
 
 SMALL = {
@@ -82,19 +82,3 @@ def test_an_error_of_the_hessian_is_in_the_jacobian_and_nowhere_else():
         found = three.gradient[0, sample] - one.gradient[0, sample]
         np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
     assert np.ptp(one.gradient, axis=1).max() > 1e-3 * np.abs(expected).max()
-
-
-def test_reused_episodes_bias_no_update():
-    """By the product of the importance ratios, whatever policies they are of."""
-    config = override(tabular("maml"), SMALL | {"window": 1, "inner.surrogate": "off_policy_dice"})
-    estimator = Tabular(config, critic_noise=None, endless=False, memory=Memory(6, 0.5))
-
-    def policies(keys, exact):
-        found = estimator.many(estimator.tasks(1), keys, exact, RATE).policy[0]
-        return np.asarray(found, np.float64).reshape(len(keys), -1)
-
-    keys = jax.random.split(jax.random.key(2), 1_000)
-    found, exact = (policies(keys, which) for which in (Exact.named("lee"), EXACT))
-    error = found.std(axis=0, ddof=1) / np.sqrt(len(found))
-    assert np.all(np.abs(found.mean(axis=0) - exact[0]) < 4 * error + 1e-6)
-    assert np.any(np.abs(exact[0]) > 8 * error)  # there is something to see

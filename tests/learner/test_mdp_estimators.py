@@ -1,0 +1,173 @@
+"""The sampling correction's dials and the trace on an MDP of two states, where η is inside STAC's loss.
+
+Two streams, two updates, and what each estimator stands for written out over every pair of episodes before each.
+"""
+
+import functools
+import itertools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from agents.types import FIRST, LAST, MID, Trajectory
+from configs.tree import override
+from learner.mesh import NoMesh
+from scripts.lives import Lives
+from scripts.train import make_learner
+from tests.learner import problems
+from tests.smoothing import z_scores
+from tests.tiny_stac import (
+    ENVIRONMENT,
+    EPISODES,
+    ETA,
+    FIRST_ACTION,
+    HORIZON,
+    SECOND_ACTION,
+    STAC,
+    STATE,
+    log_probability,
+    reward,
+    sample_task,
+    updated,
+)
+
+UPDATES, STREAMS = 2, 2
+LIVES = 100_000
+BASE = override(STAC, {"streams": STREAMS, "window": UPDATES})
+PAIRS = np.array(list(itertools.product(range(EPISODES), repeat=STREAMS)))
+PATHS = np.array(list(itertools.product(PAIRS, repeat=UPDATES)))  # [paths, updates, streams]
+
+
+class Meant(NamedTuple):
+    """What an estimator is meant to estimate."""
+
+    score: float = 1.0  # of a batch's score, with which it meets later returns
+    memory: float = 1.0  # how much of dθ/dη an update passes on
+
+
+FULL = {"correction": 1.0}
+FADING = {"meta_gradient.differentiation": "trace", "meta_gradient.trace_decay": 0.5}
+ESTIMATORS = {
+    "full": (FULL, Meant()),
+    # The one later return that meets a score is that of the batch behind the next update.
+    "discounted": (FULL | {"correction_discount": 0.4}, Meant(score=0.4)),
+    "mean of others": (
+        FULL | {"meta_gradient.score_reduction": "mean", "meta_gradient.score_returns": "others"},
+        Meant(score=1.0 / STREAMS),
+    ),
+    "fading trace": (FULL | FADING, Meant(memory=0.5)),
+}
+# What else each could be taken for.
+NEIGHBOURS = {"discounted": "full", "mean of others": "full", "fading trace": "full"}
+
+
+@pytest.fixture(scope="module")
+def task():
+    return sample_task()
+
+
+def score_of_life(raw, task, meant: Meant, probable=jax.lax.stop_gradient):
+    """Whose derivative an estimator is in expectation: every path's probability is a constant, but for the scores."""
+    logits, scores, earned = jnp.zeros((len(PATHS), 2, 2)), [], []
+    every = np.tile(np.arange(EPISODES), (len(PATHS), 1))
+    for k in range(UPDATES + 1):
+        earned.append(jnp.sum(jnp.exp(log_probability(logits, every, task)) * reward(every, task), axis=1))
+        if k < UPDATES:
+            scores.append(log_probability(logits, PATHS[:, k], task).sum(axis=1))
+            kept = meant.memory * logits + (1 - meant.memory) * jax.lax.stop_gradient(logits)
+            logits = updated(kept, PATHS[:, k], [raw[name] for name in ETA], task)
+    # The first batch's actions know nothing of η.
+    total = sum(earned) + meant.score * jax.lax.stop_gradient(earned[2]) * scores[1]
+    return jnp.sum(probable(jnp.exp(sum(scores))) * total) / (UPDATES + 1)
+
+
+def derivative(function):
+    """[2] by raw γ and policy weight."""
+    with jax.enable_x64(True):
+        gradient = jax.jit(jax.grad(function))(ETA)
+    return np.array([gradient[name] for name in ETA])
+
+
+def closed_form(task, name):
+    return derivative(lambda raw: score_of_life(raw, task, ESTIMATORS[name][1]))
+
+
+def expected_through_the_learner(task, settings):
+    """[2] Σ over paths of their probability times what the learner's step of η ascends at their end."""
+    learner = make_learner(override(BASE, settings), ENVIRONMENT.spec, mesh=NoMesh())
+    born = problems.born(learner)
+    transition, rewards = jnp.asarray(task.transition), jnp.asarray(task.reward)
+    zeros = jnp.zeros(STREAMS, int)
+
+    def batch(first, state, second, table, k):
+        visited = jnp.stack([zeros, state, zeros, zeros])
+        return Trajectory(
+            observation=jnp.eye(2)[visited],
+            step_type=np.tile([[FIRST], [MID], [LAST], [FIRST]], (1, STREAMS)),
+            action=jnp.stack([first, second, zeros]).astype(jnp.int32),
+            behaviour_logits=table[visited[:-1]],
+            reward=jnp.stack([rewards[0, first], rewards[state, second], 0.0 * zeros]),
+            discount=jnp.ones((HORIZON + 1, STREAMS)),
+            core_state=(),
+            params_version=jnp.full(STREAMS, k, jnp.int32),
+        )
+
+    def probability_of(first, state, second, policy):
+        return transition[0, first, state] * policy[0, first] * policy[state, second]
+
+    def of(first, second, last):
+        """The estimate is linear in the last batch's streams: the same episode twice stands for two."""
+        state, probability = born, 1.0
+        for k, chosen in enumerate((first, second, jnp.stack([last, last]))):
+            table = state.inner.params["policy"]["w"]
+            episode = [jnp.asarray(x)[chosen] for x in (FIRST_ACTION, STATE, SECOND_ACTION)]
+            share = probability_of(*episode, jax.nn.softmax(table))
+            probability *= jnp.prod(share) if k < UPDATES else share[0]
+            state, metrics = learner.step(state, batch(*episode, table, k))
+        return -probability * jnp.stack([metrics[f"meta_grad/of_{name}"] for name in ETA])
+
+    unordered = np.array(list(itertools.combinations_with_replacement(range(EPISODES), STREAMS)))
+    paths = itertools.product(unordered, unordered, range(EPISODES))
+    first, second, last = (jnp.array(x) for x in zip(*paths, strict=True))
+    times = np.prod([1 + (x[:, 0] != x[:, 1]) for x in (first, second)], axis=0)
+    return times @ jax.jit(jax.vmap(of))(first, second, last)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_the_expectation_over_all_paths_is_the_closed_form(task, name):
+    found = expected_through_the_learner(task, ESTIMATORS[name][0])
+    np.testing.assert_allclose(found, closed_form(task, name), rtol=1e-9)
+
+
+@functools.cache
+def begun(differentiation):
+    """LIVES in the environment itself, before the second batch: no estimator but the trace has had a say yet."""
+    return Lives(override(BASE, {"meta_gradient.differentiation": differentiation})).start(range(LIVES))
+
+
+@pytest.mark.parametrize("name, neighbour", NEIGHBOURS.items())
+def test_the_mean_of_lives_is_the_closed_form(task, name, neighbour):
+    config = override(BASE, ESTIMATORS[name][0])
+    start = jax.tree.map(jnp.copy, begun(config.meta_gradient.differentiation))  # a run uses them up
+    _, records = Lives(config).run(start, 1)
+    found = -np.concatenate([records[f"meta_grad/of_{name}"] for name in ETA], axis=1, dtype=np.float64)
+    assert z_scores(found, closed_form(task, name)).max() < 4  # of 6 numbers
+    assert z_scores(found, closed_form(task, neighbour)).max() > 8
+
+
+@pytest.mark.usefixtures("float64")
+def test_the_full_correction_is_the_derivative_of_the_expected_reward_and_nothing_else_is(task):
+    def expected_reward(raw):
+        return score_of_life(raw, task, Meant(score=0.0), probable=lambda x: x)
+
+    truth = derivative(expected_reward)
+    for exact, name in zip(truth, ETA, strict=True):
+        above, below = (expected_reward(ETA | {name: ETA[name] + step}) for step in (1e-5, -1e-5))
+        np.testing.assert_allclose((above - below) / 2e-5, exact, rtol=1e-7)
+    for name, (_, meant) in ESTIMATORS.items():
+        error = np.linalg.norm(closed_form(task, name) - truth) / np.linalg.norm(truth)
+        assert error < 1e-12 if meant == Meant() else error > 0.005, name

@@ -1,0 +1,105 @@
+"""MAML's meta-gradient on the 2-state MDP, through the project's own parts: one update from two episodes of two steps,
+and any episode behind it."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from agents.config import AgentSettings, InnerLossConfig, NetworkConfig, OuterLossConfig
+from agents.make import make_agent
+from agents.types import EnvironmentSpec
+from configs.tree import override
+from learner.config import MetaGradientConfig, MetaOptimizerConfig
+from learner.mesh import NoMesh
+from scripts.studies.tabular import NOTHING_REUSED, Estimate, Exact, Memory, Tabular, tabular
+from tests.learner import problems
+from tests.tiny_mdp import GAMMA, LOGITS, TASK, discounted_return, episodes, log_probability, trajectory
+
+HORIZON, STREAMS = 2, 2
+RATE = 1.5  # of θ: the terms of second order are large
+STATES, ACTIONS = episodes(HORIZON)
+EPISODES = STATES.shape[1]
+REWARDS = TASK.reward[STATES[:-1], ACTIONS]
+DISCOUNTS = GAMMA ** np.arange(HORIZON)
+SPEC = EnvironmentSpec("tiny", (2,), np.float64, num_actions=2, frame_stack=1, frames_per_step=1)
+SAMPLES = 100_000
+
+
+def value(logits):
+    """J(θ), the expected return of an episode."""
+    return jnp.exp(log_probability(jax.nn.log_softmax(logits), HORIZON)) @ discounted_return(HORIZON, np.zeros(2))
+
+
+def learner_with(inner, correction):
+    settings = AgentSettings(
+        network=NetworkConfig("table"),
+        inner=InnerLossConfig(
+            gamma=GAMMA,
+            value_weight=0.0,
+            entropy_weight=0.0,
+            reward_clip=0.0,
+            reduction="mean",
+            discount_states=True,
+            **inner,
+        ),
+        outer=OuterLossConfig(gamma=GAMMA, value_weight=0.0, entropy_weight=0.0, kl_weight=0.0),
+    )
+    agent = make_agent("maml", SPEC, settings)
+    start = {"policy": {"w": jnp.asarray(LOGITS)}, "value": {"w": jnp.zeros((2, 1))}}
+    return problems.learner(
+        agent._replace(init_meta=lambda key: {"params": start}),
+        window=1,
+        correction=correction,
+        streams=STREAMS,
+        optimizer=problems.optimizer("sgd", learning_rate=RATE * HORIZON, anneal=False, max_grad_norm=0.0),
+        meta_optimizer=MetaOptimizerConfig(name="sgd", learning_rate=1.0),
+        meta_gradient=MetaGradientConfig(objective="next", baseline="none", diagnostics=0),
+        mesh=NoMesh(),
+    )
+
+
+def expected_through_the_learner(inner, correction, behaviours: Sequence[np.ndarray] = (LOGITS, LOGITS)):
+    """Σ over the two episodes before the update, each of its own policy's, and one at θ¹ of their probability times the
+    step of η that the learner takes. inner: settings of the inner loss."""
+    learner = learner_with(inner, correction)
+    everything = trajectory(HORIZON, LOGITS)._replace(params_version=())
+
+    def batch(chosen, policies, version):
+        own = jax.tree.map(lambda x: jnp.asarray(x)[:, chosen], everything)
+        acted = [jnp.asarray(p)[STATES[:-1]][:, c] for p, c in zip(policies, chosen, strict=True)]
+        return own._replace(
+            behaviour_logits=jnp.stack(acted, axis=1), params_version=jnp.full(STREAMS, version, jnp.int32)
+        )
+
+    def of(first, second, last):
+        begun, _ = learner.step(learner.init(jax.random.key(0)), batch(jnp.array([first, second]), behaviours, 0))
+        table = begun.inner.params["policy"]["w"]
+        probability = jnp.exp(log_probability(jax.nn.log_softmax(table), HORIZON)[last])
+        # The estimate is linear in the outer batch's streams: the same episode twice stands for two.
+        ended, _ = learner.step(begun, batch(jnp.array([last, last]), (table, table), 1))
+        moved = (a.meta.params["params"]["policy"]["w"] for a in (ended, begun))
+        return probability * HORIZON * jnp.subtract(*moved).reshape(-1)
+
+    first, second, last = np.indices((EPISODES,) * 3).reshape(3, -1)
+    found = jax.jit(jax.vmap(of))(first, second, last).reshape(EPISODES, EPISODES, EPISODES, 4).sum(axis=2)
+    before = (jnp.exp(log_probability(jax.nn.log_softmax(behaviour), HORIZON)) for behaviour in behaviours)
+    return jnp.einsum("m,n,mni->i", *before, found)
+
+
+def sampled(settings, memory: Memory = NOTHING_REUSED) -> Estimate:
+    """SAMPLES meta-gradients in the environment itself, from the uniform policy that tables begin with."""
+    own = {
+        "streams": STREAMS,
+        "unroll": HORIZON + 1,
+        "environment.mdp_states": 2,
+        "environment.mdp_actions": 2,
+        "environment.mdp_horizon": HORIZON,
+    }
+    estimator = Tabular(
+        override(tabular("maml"), own | settings), critic_noise=None, endless=False, independent=False, memory=memory
+    )
+    keys = jax.random.split(jax.random.key(11), SAMPLES)
+    found = estimator.many(jax.tree.map(lambda x: jnp.float32(x)[None], TASK), keys, Exact(), RATE)
+    return jax.tree.map(lambda x: np.asarray(x[0], np.float64).reshape(SAMPLES, -1), found)
