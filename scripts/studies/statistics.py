@@ -27,13 +27,14 @@ def interval(values: np.ndarray, level: float = 0.95) -> Interval:
     return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
 
 
-def jackknife(statistic: Callable[[np.ndarray], float], values: np.ndarray) -> Interval:
+def jackknife(statistic: Callable[[np.ndarray], float], values: np.ndarray, level: float = 0.95) -> Interval:
     """A statistic of the mean over runs of values [runs, ...], with its interval over runs."""
     runs, total = len(values), values.sum(axis=0)
     whole = statistic(total / runs)
     if runs < 2:
         return Interval(whole, -np.inf, np.inf)
-    return interval(np.array([runs * whole - (runs - 1) * statistic((total - run) / (runs - 1)) for run in values]))
+    without = [statistic((total - run) / (runs - 1)) for run in values]
+    return interval(runs * whole - (runs - 1) * np.array(without), level)
 
 
 def draw_interval(axes: Any, at: Sequence[float], values: np.ndarray, label: str, **style: Any) -> None:

@@ -15,9 +15,9 @@ from configs.experiment import ExperimentConfig
 from scripts.figure import panels
 from scripts.lives import Lives
 from scripts.studies.base import Cell, Figure, Row, Verdict
-from scripts.studies.statistics import Interval, interval, is_above
+from scripts.studies.statistics import Interval, interval, jackknife
 
-LARGEST = 0.01  # the λ that the best one is held against: a sixth of the rule of thumb, (T·B)^(-1/2) with 320 actions
+WEIGHTS = (0.01, 0.1, 1.0)  # λ; the rule of thumb says (T·B)^(-1/2), 0.06 with 320 actions
 SMALL = 0.25  # bias, of the truth
 NONE, FULL, TRUTH = "none", "full", "truth"
 
@@ -69,52 +69,33 @@ def _columns(rows: Sequence[Row], group: str, parameter: str) -> dict[str, np.nd
     return {name: np.array([row[name] for row in own]) for name in names}
 
 
-class Dial(NamedTuple):
-    """What λ does to the mean over a life's windows of one meta-parameter's estimate."""
+_COLUMNS = ("windows", "direct", "truth", "direct_variance", "correction", "correction_variance", "covariance")
 
-    windows: float
-    bias: Interval  # without correction
-    direct: float  # variance of a window's estimate without correction
-    correction: float  # of what λ = 1 adds to it
-    covariance: float
 
-    @classmethod
-    def of(cls, found: dict[str, np.ndarray], level: float = 0.95) -> "Dial":
-        names = ("direct_variance", "correction_variance", "covariance")
-        return cls(
-            found["windows"].mean(),
-            interval(found["direct"] - found["truth"], level),
-            *(found[name].mean() for name in names),
-        )
+def _error(found: dict[str, np.ndarray], weight: float, against: float | None = None, level: float = 0.95) -> Interval:
+    """Squared error at λ = `weight` of the estimate averaged over a life's windows, squared bias and variance; less
+    that at another λ, if given. Jackknife over lives, so that the noise of the mean is not counted as bias."""
 
-    def squared_error(self, weight: np.ndarray, bias: float) -> np.ndarray:
-        """Of the mean over the life's windows at each λ, were the bias without correction this, and none at λ = 1."""
-        noise = self.direct + 2 * weight * self.covariance + weight**2 * self.correction
-        return (1 - weight) ** 2 * bias**2 + noise / self.windows
+    def statistic(mean: np.ndarray) -> float:
+        windows, direct, truth, direct_variance, correction, correction_variance, covariance = mean
 
-    def best(self, bias: float) -> float:
-        """The λ in [0, 1] of the least squared error."""
-        noise, gain = self.correction / self.windows, bias**2
-        return float(np.clip((gain - self.covariance / self.windows) / (gain + noise), 0, 1))
+        def at(weight: float) -> float:
+            variance = direct_variance + 2 * weight * covariance + weight**2 * correction_variance
+            return (direct + weight * correction - truth) ** 2 + variance / windows
 
-    def bounds(self) -> tuple[float, float]:
-        """Of the best λ, over the interval of the bias."""
-        ends = np.abs([self.bias.low, self.bias.high])
-        return self.best(0.0 if self.bias.low < 0 < self.bias.high else ends.min()), self.best(ends.max())
+        return at(weight) - (0.0 if against is None else at(against))
+
+    return jackknife(statistic, np.stack([found[name] for name in _COLUMNS], axis=1), level)
 
 
 def judge_still(rows: Sequence[Row], groups: Sequence[str], tuned: Sequence[str]) -> list[Verdict]:
-    """Of every group and meta-parameter: is it biased, what does λ = 1 cost, and does a λ pay."""
+    """Of every group and meta-parameter: is it biased, and does a λ pay."""
     verdicts, claims = [], len(groups) * len(tuned)
     for group, parameter in itertools.product(groups, tuned):
         found, where = _columns(rows, group, parameter), f"{group}, {parameter}"
         verdicts.append(_is_biased(where, found, claims))
         if "correction" in found:
-            claim = f"{where}: one window's estimate varies more at λ = 1 than without correction"
-            total = found["direct_variance"] + 2 * found["covariance"] + found["correction_variance"]
-            variances = [np.log10(variance) for variance in (total, found["direct_variance"])]
-            verdicts.append(is_above(claim, *variances, ", log10 of the variance", claims))
-            verdicts.append(_is_worth_it(where, Dial.of(found, 1 - 0.05 / claims)))
+            verdicts += [_pays(where, found, weight, claims * len(WEIGHTS)) for weight in WEIGHTS]
     return verdicts
 
 
@@ -130,12 +111,12 @@ def _is_biased(where: str, found: dict[str, np.ndarray], claims: int) -> Verdict
     )
 
 
-def _is_worth_it(where: str, dial: Dial) -> Verdict:
-    low, high = dial.bounds()
+def _pays(where: str, found: dict[str, np.ndarray], weight: float, claims: int) -> Verdict:
+    gain = _error(found, weight, 0.0, 1 - 0.05 / claims)
     return Verdict(
-        f"{where}: averaged over a life, a λ above {LARGEST:g} has the least squared error",
-        f"the best λ is between {low:.2g} and {high:.2g}, by the interval of the bias; {dial.windows:.0f} windows",
-        "agree" if low > LARGEST else "disagree" if high < LARGEST else "undecided",
+        f"{where}: averaged over a life, the estimate has less squared error at λ = {weight:g} than without correction",
+        f"{_error(found, weight)} against {_error(found, 0.0)}; difference {gain}, n = {len(found['direct'])}",
+        "agree" if gain.high < 0 else "disagree" if gain.low > 0 else "undecided",
     )
 
 
@@ -144,12 +125,12 @@ def draw_planes(rows: Sequence[Row], groups: Sequence[str], parameter: str, path
     with panels(path, len(groups)) as every:
         for axes, group in zip(every, groups, strict=True):
             found = _columns(rows, group, parameter)
-            dial = Dial.of(found)
-            for weight in (0.0, 0.01, 0.1, 1.0):
+            for weight in (0.0, *WEIGHTS):
                 bias = interval(found["direct"] + weight * found["correction"] - found["truth"])
-                variance = dial.direct + 2 * weight * dial.covariance + weight**2 * dial.correction
+                variance = found["direct_variance"] + 2 * weight * found["covariance"]
+                variance += weight**2 * found["correction_variance"]
                 error = [[bias.mean - bias.low], [bias.high - bias.mean]]
-                axes.errorbar(variance, bias.mean, error, fmt="o", label=f"λ = {weight:g}")
+                axes.errorbar(variance.mean(), bias.mean, error, fmt="o", label=f"λ = {weight:g}")
             axes.axhline(0.0, color="grey", linewidth=0.5)
             axes.set(title=group, xlabel=f"variance of one window's estimate, {parameter}", xscale="log")
             axes.set(ylabel="bias, 95 % over lives")
@@ -161,25 +142,19 @@ def draw_planes(rows: Sequence[Row], groups: Sequence[str], parameter: str, path
 
 
 def draw_errors(rows: Sequence[Row], groups: Sequence[str], tuned: Sequence[str], path: Path) -> Figure:
-    """Error of the mean over a life against λ, for each meta-parameter."""
-    weights = np.logspace(-5, 0, 101)
+    """Squared error of the mean over a life against λ, for each meta-parameter."""
+    weights = np.logspace(-3, 0, 31)
     with panels(path, len(groups)) as every:
         for axes, group in zip(every, groups, strict=True):
             for parameter in tuned:
-                dial = Dial.of(_columns(rows, group, parameter))
-                none = np.sqrt(dial.direct / dial.windows)
-                ends = np.abs([dial.bias.low, dial.bias.high])
-                least = 0.0 if dial.bias.low < 0 < dial.bias.high else ends.min()
-                low, mean, high = (
-                    np.sqrt(dial.squared_error(weights, bias)) / none for bias in (least, dial.bias.mean, ends.max())
-                )
-                (line,) = axes.plot(weights, mean, label=parameter)
-                axes.fill_between(weights, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+                found = _columns(rows, group, parameter)
+                none = _error(found, 0.0).mean
+                errors = np.array([_error(found, weight) for weight in weights]) / none
+                (line,) = axes.plot(weights, errors[:, 0], label=parameter)
+                axes.fill_between(weights, *errors[:, 1:].T, color=line.get_color(), alpha=0.2, linewidth=0)
+            axes.axhline(1.0, color="grey", linewidth=0.5)
             axes.set(title=group, xlabel="λ", xscale="log", yscale="log")
-            axes.set(ylabel="error of a life's mean estimate")
+            axes.set(ylabel="squared error of a life's mean estimate")
             axes.legend()
-    return Figure(
-        path.name,
-        "Root mean square error of the estimate averaged over a life, in units of its noise without correction; band:"
-        " over the 95 % interval of the bias",
-    )
+    caption = "Squared error of the estimate averaged over a life, in units of that without correction; bands: 95 %"
+    return Figure(path.name, caption)
