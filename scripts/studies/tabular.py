@@ -184,7 +184,7 @@ class Tabular:
         if config.meta_gradient.baseline == "running_mean":
             baseline = self._value(mdp, params["policy"]["w"]) / config.unroll
         for j in range(config.window):
-            data, other = (self._gather(state.params, mdp, jax.random.fold_in(key, 2 * j + i), j) for i in range(2))
+            data, other = self._gather_two(state.params, mdp, key, j)
             count = jnp.asarray(j, jnp.int32)
             new, grads, _ = updated(meta, state, data, count)
             used = other if self._independent else data
@@ -200,6 +200,13 @@ class Tabular:
         found, _, _ = sweep(meta, tape, state, last, apart=False)
         gradient = found.gradient["params"]["policy"] if agent.starts_from_meta else found.gradient
         return Estimate(-config.unroll * ravel_pytree(gradient)[0], state.params["policy"]["w"])
+
+    def _gather_two(self, params: Any, mdp: MDP, key: Array, version: int) -> tuple[Trajectory, Trajectory]:
+        """Independent samples for the update and for its Jacobian, in one piece: a smaller program to compile."""
+        keys = jnp.stack([jax.random.fold_in(key, 2 * version + i) for i in range(2)])
+        both = jax.vmap(lambda key: self._gather(params, mdp, key, version))(keys)
+        data, other = (jax.tree.map(lambda x, i=i: x[i], both) for i in range(2))
+        return data, other
 
     def _gather(self, params: Any, mdp: MDP, key: Array, version: int) -> Trajectory:
         """New episodes, and those of the memory behind them."""
