@@ -218,7 +218,7 @@ STUDY = Study(
         " updates and learning rate? The paper: the multi-step Hessian bias grows with the number of updates, and LVC"
         " mitigates it."
     ),
-    minutes={"smoke": "1 min", "small": "5 min", "paper": "6 min (49 ms an estimate)"},
+    minutes={"smoke": "1 min", "small": "10 min beside other work", "paper": "7 min (half of its programs compiled before)"},
     seeds={"smoke": 2, "small": 10, "paper": 10},
     cells=_cells,
     run=tabular_sweep.run,
