@@ -374,8 +374,8 @@ STUDY = Study(
     ),
     minutes={
         "smoke": "1 min",
-        "small": "12 min (the last cell measured apart)",
-        "paper": "2 h (projected from `small`: 33 ms an estimate)",
+        "small": "13 min beside other work",
+        "paper": "1 h (projected from `small`: 40 μs for an episode of an update)",
     },
     seeds={"smoke": 2, "small": 10, "paper": 10},
     cells=_cells,
