@@ -132,12 +132,12 @@ def _expected(point: Expected, rate: float) -> list[Row]:
     settings = {
         "window": point.steps,
         "inner.surrogate": SURROGATE[point.hessian],
-        "streams": 1,  # nothing is read from samples
+        "streams": 1,
         "unroll": LONG + 1,
         "environment.mdp_horizon": LONG,
     }
     noise = None if "no baseline" in point.hessian else 0.0
-    estimator = compiled(override(tabular("lirpg"), settings), critic_noise=noise, expected=True)
+    estimator = compiled(override(tabular("lirpg"), settings), critic_noise=noise, expected=True, draws=False)
     exact, found = (estimates(estimator, point.tasks, 1, which, rate, 1)[0] for which in (EXACT, Exact.named("ele")))
     biases = _relative_biases(found, exact)
     return [{"task": task, "hessian": point.hessian, "bias": bias} for task, bias in enumerate(biases)]

@@ -115,6 +115,7 @@ class Tabular:
         every learner.
       expected: where Jacobians are not exact they are the surrogate's in expectation, those of infinitely many samples.
       memory: episodes that updates and Jacobians reuse; the outer gradient is of new ones alone.
+      draws: whether there are samples; without, where nothing is read from them, programs are half as large to compile.
     """
 
     def __init__(
@@ -126,6 +127,7 @@ class Tabular:
         independent: bool = True,
         expected: bool = False,
         memory: Memory = NOTHING_REUSED,
+        draws: bool = True,
     ):
         self._config = config
         self._environment = make_jax_environment(config.game, config.environment)
@@ -135,6 +137,7 @@ class Tabular:
         self._independent = independent
         self._expected = expected
         self._memory = memory
+        self._draws = draws
         self._correction = make_correction(
             config.correction, config.correction_discount, config.meta_gradient, (0,), config.streams
         )
@@ -228,13 +231,20 @@ class Tabular:
 
     def _drawn(self, params: Any, mdp: MDP, key: Array, version: int, streams: int) -> Trajectory:
         """New episodes from state 0, acted by `params`."""
-        streams_key, action_key = jax.random.split(key)
-        keys = jax.random.bits(streams_key, (streams, 2), jnp.uint32)
-        started = jax.vmap(lambda key: self._environment.start(key, mdp))(keys)
-        start = (*started, self._agent.initial_state(streams))
-        return unroll_in_graph(
-            self._agent, self._environment, self._config.unroll, params, jnp.asarray(version), start, action_key
-        )[0]
+
+        def episodes(params: Any, mdp: MDP, key: Array) -> Trajectory:
+            streams_key, action_key = jax.random.split(key)
+            keys = jax.random.bits(streams_key, (streams, 2), jnp.uint32)
+            started = jax.vmap(lambda key: self._environment.start(key, mdp))(keys)
+            start = (*started, self._agent.initial_state(streams))
+            return unroll_in_graph(
+                self._agent, self._environment, self._config.unroll, params, jnp.asarray(version), start, action_key
+            )[0]
+
+        if self._draws:
+            return episodes(params, mdp, key)
+        shapes = jax.eval_shape(episodes, params, mdp, key)
+        return jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
 
     def _agent_that_knows(
         self,
