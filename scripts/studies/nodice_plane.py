@@ -184,8 +184,11 @@ def no_bias(claim: str, own: Summary, control: Summary) -> Verdict:
         difference = (summary.mean - summary.truth).reshape(len(summary.mean), -1)
         return np.abs(difference.mean(axis=0)), summary.error.ravel()
 
+    def deviation(bias: np.ndarray, error: np.ndarray) -> np.ndarray:
+        return np.divide(bias, error, out=np.zeros_like(bias), where=error > 0)  # nothing in a life depends on a rate
+
     (bias, error), (control_bias, control_error) = bias_and_error(own), bias_and_error(control)
-    found, seen = bias / error, control_bias / control_error
+    found, seen = deviation(bias, error), deviation(control_bias, control_error)
     limit = float(stats.norm.ppf(1 - 0.025 / len(found)))
     size = np.abs(own.truth.mean(axis=0)).mean()
     below, other = float(np.max((found + limit) * error) / size), float(np.max(control_bias) / size)
