@@ -90,9 +90,11 @@ def _jobs(options: Any) -> int:
     """A cell to a core where programs run on the CPU and compiling is not nearly all of the work."""
     if options.jobs is not None:
         return options.jobs
+    if options.scale == "smoke":
+        return 1
     import jax
 
-    return len(os.sched_getaffinity(0)) if jax.default_backend() == "cpu" and options.scale != "smoke" else 1
+    return len(os.sched_getaffinity(0)) if jax.default_backend() == "cpu" else 1
 
 
 def _run(name: str, study: Study, scale: str, seeds: int, out: Path, jobs: int) -> int:

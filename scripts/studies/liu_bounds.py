@@ -373,7 +373,7 @@ STUDY = Study(
         " the meta-gradient's bias to the power K - 1. How fast do these grow?"
     ),
     minutes={
-        "smoke": "1 min",
+        "smoke": "30 s",
         "small": "13 min beside other work",
         "paper": "1 h (projected from `small`: 40 μs for an episode of an update)",
     },
