@@ -7,6 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MAX_BYTES = 4 * 2**30  # the least recently used programs go first
+# XLA compiles for the compiler's own time, and each program as one piece. Read when JAX first uses its backend.
+COMPILE_FAST = (
+    "--xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE"
+    " --xla_cpu_parallel_codegen_split_count=1"
+)
 
 
 def cache_folder() -> Path:
@@ -34,12 +40,15 @@ def compiled_for(scale: str) -> Iterator[None]:
     import jax
 
     use_compile_cache()
-    before = jax.config.values["jax_disable_most_optimizations"]
+    before, flags = jax.config.values["jax_disable_most_optimizations"], os.environ.get("XLA_FLAGS", "")
     jax.config.update("jax_disable_most_optimizations", scale == "smoke")
+    if scale == "smoke":
+        os.environ["XLA_FLAGS"] = f"{flags} {COMPILE_FAST}"
     try:
         yield
     finally:
         jax.config.update("jax_disable_most_optimizations", before)
+        os.environ["XLA_FLAGS"] = flags
 
 
 def _processor() -> str:

@@ -58,7 +58,7 @@ def main(words: list[str]) -> int:
             raise ConfigError(f"--seeds: {options.seeds} is not allowed; it must be 1 or more")
         if options.jobs is not None and options.jobs < 1:
             raise ConfigError(f"--jobs: {options.jobs} is not allowed; it must be 1 or more")
-        study = _load(options.name)
+        study = load_study(options.name)
         if options.seeds and not study.seeds:
             raise ConfigError(
                 f"--seeds: {options.name} is one computation with random numbers of its own; leave it out"
@@ -71,7 +71,7 @@ def main(words: list[str]) -> int:
         return 2
 
 
-def _load(name: str) -> Study:
+def load_study(name: str) -> Study:
     return importlib.import_module(f"scripts.studies.{name}").STUDY
 
 
@@ -80,7 +80,7 @@ def _list() -> int:
     for column in ("study", "what", *SCALES):
         table.add_column(column, no_wrap=column == "study")
     for name in STUDIES:
-        study = _load(name)
+        study = load_study(name)
         table.add_row(name, study.title, *(study.minutes[scale] for scale in SCALES))
     Console(highlight=False).print(table)
     return 0
@@ -90,9 +90,11 @@ def _jobs(options: Any) -> int:
     """A cell to a core where programs run on the CPU and compiling is not nearly all of the work."""
     if options.jobs is not None:
         return options.jobs
+    if options.scale == "smoke":
+        return 1
     import jax
 
-    return len(os.sched_getaffinity(0)) if jax.default_backend() == "cpu" and options.scale != "smoke" else 1
+    return len(os.sched_getaffinity(0)) if jax.default_backend() == "cpu" else 1
 
 
 def _run(name: str, study: Study, scale: str, seeds: int, out: Path, jobs: int) -> int:

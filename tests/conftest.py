@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from actors.config import RayConfig
+from scripts.compile_cache import COMPILE_FAST
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # One place for pytest-xdist's workers, named by their controller.
@@ -28,13 +29,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 # Of each operation, where in Python it came from is not asked for: 7 % of the time of what compiles much.
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
-# XLA compiles for the compiler's own time, and each program as one piece: the other core has tests of its own to run.
-_COMPILE_FAST = (
-    "--xla_cpu_use_fusion_emitters=false"
-    " --xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE"
-    " --xla_cpu_parallel_codegen_split_count=1"
-)
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_COMPILE_FAST}"
+# Each program as one piece, too: the other core has tests of its own to run.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {COMPILE_FAST}"
 # What compiles takes and returns memory all the time: an eighth of it less with the malloc that Ray brings along.
 # For pytest-xdist's workers alone: what they start runs as it does for everyone.
 _MALLOC = Path(importlib.util.find_spec("ray").origin).parent / "core" / "libjemalloc.so"

@@ -8,15 +8,13 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from actors.environments.make import make_jax_environment
 from configs.tree import override
 from scripts.figure import panels
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
 from scripts.studies.statistics import is_above, is_slope
-from scripts.studies.tabular import EXACT, Exact, tabular
+from scripts.studies.tabular import EXACT, Exact, Tabular, tabular
 from scripts.studies.tabular_exact import values
 from scripts.studies.tabular_sweep import (
-    STREAMS_AT_ONCE,
     bias_slope,
     by_task,
     compare,
@@ -27,11 +25,15 @@ from scripts.studies.tabular_sweep import (
     table,
 )
 
-SAMPLES = {"smoke": (4, 16), "small": (4, 16, 64, 256), "paper": (2, 4, 8, 16, 32, 64, 128, 256)}
+SAMPLES = {"smoke": (4, 16), "small": (4, 16, 64), "paper": (2, 4, 8, 16, 32, 64)}
 STEPS = {"smoke": (1, 2), "small": (1, 2, 4, 6), "paper": (1, 2, 3, 4, 5, 6)}
 RATES = {"smoke": (1.0, 3.0), "small": (0.3, 1.0, 3.0, 6.0), "paper": (0.3, 1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0)}
-TASKS = {"smoke": 2, "small": 10, "paper": 10}
-REPEATS = {"smoke": 4, "small": 200, "paper": 1_000}
+# Below a rate of 1 the compositional bias cannot be told from the noise of so many estimates.
+SAMPLED_RATES = {scale: tuple(rate for rate in rates if rate >= 1) for scale, rates in RATES.items()}
+REPEATS = {"smoke": 16, "small": 800, "paper": 4_000}
+# The squared bias falls as 1/|τ|² and what n estimates' noise adds to it as 1/(n |τ|): n grows with |τ|.
+REPEATS_PER_EPISODE = {"smoke": 1, "small": 50, "paper": 100}
+AT_ONCE = 64  # estimates; one costs no less among more
 RATE, FIXED_STEPS = 3.0, {"smoke": 1, "small": 2, "paper": 2}
 FIXED_SAMPLES = {"smoke": 16, "small": 32, "paper": 32}
 LONG = 60  # steps of an episode whose end γ^60 makes worthless, for expectations
@@ -40,6 +42,9 @@ HESSIANS = {"smoke": ("LVC",), "small": tuple(SURROGATE), "paper": tuple(SURROGA
 # An error put into the Hessian by hand, as Liu et al. did: h, and learning rates.
 ERRORS = {"smoke": (0.5, 4.0), "small": (0.5, 1.0, 2.0, 4.0), "paper": (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)}
 ERROR_RATES = {"smoke": (3.0,), "small": (3.0, 4.5), "paper": (3.0, 3.5, 4.0, 4.5)}
+ERROR_REPEATS = {"smoke": 16, "small": 20, "paper": 20}
+# Nothing is read from them: one, or as many as a program has that is compiled anyway.
+ERROR_SAMPLES = {"smoke": 16, "small": 1, "paper": 1}
 
 
 class Sampled(NamedTuple):
@@ -65,6 +70,7 @@ class Erroneous(NamedTuple):
     """MAML, all exact but for an error of size h in the Hessians."""
 
     sizes: tuple[float, ...]
+    samples: int
     steps: int
     rates: tuple[float, ...]
     tasks: int
@@ -72,97 +78,103 @@ class Erroneous(NamedTuple):
 
 
 def _cells(scale: str, seeds: int) -> list[Cell]:
-    del seeds
-    tasks, repeats, steps = TASKS[scale], REPEATS[scale], STEPS[scale]
-    found = [Cell(f"|τ| = {n}", Sampled(n, FIXED_STEPS[scale], (RATE,), tasks, repeats)) for n in SAMPLES[scale]]
+    fixed_steps, fixed_samples, steps = FIXED_STEPS[scale], FIXED_SAMPLES[scale], STEPS[scale]
+    repeats, per_episode = REPEATS[scale], REPEATS_PER_EPISODE[scale]
+    found = [Cell(f"|τ| = {n}", Sampled(n, fixed_steps, (RATE,), seeds, n * per_episode)) for n in SAMPLES[scale]]
     # The longest window is also the one of the learning rates.
     found += [
-        Cell(f"K = {k}", Sampled(FIXED_SAMPLES[scale], k, RATES[scale] if k == steps[-1] else (RATE,), tasks, repeats))
+        Cell(f"K = {k}", Sampled(fixed_samples, k, SAMPLED_RATES[scale] if k == steps[-1] else (RATE,), seeds, repeats))
         for k in steps
     ]
+    erroneous = Erroneous(
+        ERRORS[scale], ERROR_SAMPLES[scale], fixed_steps, ERROR_RATES[scale], seeds, ERROR_REPEATS[scale]
+    )
     found += [
-        Cell(f"Hessian, {name}, K = {k}", Expected(name, k, RATES[scale], tasks))
+        Cell(f"Hessian, {name}, K = {k}", Expected(name, k, RATES[scale], seeds))
         for name in HESSIANS[scale]
         for k in steps
     ]
-    return [
-        *found,
-        Cell("Hessian, an error of h", Erroneous(ERRORS[scale], FIXED_STEPS[scale], ERROR_RATES[scale], tasks, 20)),
-    ]
+    return [*found, Cell("Hessian, an error of h", erroneous)]
 
 
 def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
     """A row for each learning rate and MDP, and for each h of an error."""
     del out
-    point = cell.content
+    point, of_kind = cell.content, {Sampled: _sampled, Expected: _expected, Erroneous: _with_errors}
     tell(f"{cell.name}: compiling", 0.0)
-    if isinstance(point, Erroneous):
-        return _with_errors(point, lambda part: tell(cell.name, part))
-    if isinstance(point, Expected):
-        settings = {
-            "window": point.steps,
-            "inner.surrogate": SURROGATE[point.hessian],
-            "streams": 1,  # nothing is read from samples
-            "unroll": LONG + 1,
-            "environment.mdp_horizon": LONG,
-        }
-        noise = None if "no baseline" in point.hessian else 0.0
-        estimator = compiled(override(tabular("lirpg"), settings), critic_noise=noise, expected=True)
-        letters, repeats, chunk = "ele", 1, 1
-    else:
-        settings = {"window": point.steps, "streams": point.samples}
-        estimator = compiled(override(tabular("maml"), settings), critic_noise=1.0)
-        letters, repeats = "lee", point.repeats
-        chunk = max(1, min(repeats, STREAMS_AT_ONCE // point.samples))
     rows = []
     for index, rate in enumerate(point.rates):
         tell(cell.name, index / len(point.rates))
-        exact, path = estimates(estimator, point.tasks, 1, EXACT, rate, chunk)
-        found, policies = estimates(estimator, point.tasks, repeats, Exact.named(letters), rate, chunk)
-        for task in range(point.tasks):
-            row = {"kind": type(point).__name__, "task": task, "steps": point.steps, "rate": rate}
-            if isinstance(point, Expected):
-                size = np.linalg.norm(exact[task, 0])
-                row |= {"hessian": point.hessian, "bias": np.linalg.norm(found[task, 0] - exact[task, 0]) / size}
-            else:
-                off = policies[task] - path[task, 0]
-                row |= {"samples": point.samples, "curvature": _curvature(task, path[task, 0])}
-                row |= {"inner_error": float(np.mean(np.linalg.norm(off, axis=1)))}
-                row |= {"inner_variance": float(policies[task].var(axis=0, ddof=1).sum())}
-                row |= compare(found[task], exact[task, 0])
-            rows.append(row)
+        found = of_kind[type(point)](point, rate)
+        rows += [{"kind": type(point).__name__, "steps": point.steps, "rate": rate} | row for row in found]
     return rows
 
 
-def _with_errors(point: Erroneous, tell: Callable[[float], None]) -> list[Row]:
-    """A row for each learning rate, h and MDP."""
-    config = override(tabular("maml"), {"window": point.steps, "streams": 1})  # nothing is read from samples
-    estimator, repeats, rows = compiled(config), point.repeats, []
-    for index, rate in enumerate(point.rates):
-        tell(index / len(point.rates))
-        exact, _ = estimates(estimator, point.tasks, 1, EXACT, rate, repeats, 0.0)
-        for size in point.sizes:
-            found, _ = estimates(estimator, point.tasks, repeats, EXACT, rate, repeats, size)
-            rows += [
-                {"kind": "Erroneous", "task": task, "steps": point.steps, "rate": rate, "error": size}
-                | {"bias": np.linalg.norm(found[task].mean(axis=0) - exact[task, 0]) / np.linalg.norm(exact[task, 0])}
-                for task in range(point.tasks)
-            ]
-    return rows
+def _sampled(point: Sampled, rate: float) -> list[Row]:
+    estimator, chunk = _maml(point), min(point.repeats, AT_ONCE)
+    exact, path = estimates(estimator, point.tasks, 1, EXACT, rate, chunk, 0.0)
+    found, policies = estimates(estimator, point.tasks, point.repeats, Exact.named("lee"), rate, chunk, 0.0)
+    curvatures = _curvatures(estimator.tasks(point.tasks), path[:, 0], tabular("maml").inner.gamma)
+    return [
+        {
+            "task": task,
+            "samples": point.samples,
+            "curvature": float(curvatures[task]),
+            "inner_error": float(np.mean(np.linalg.norm(policies[task] - path[task, 0], axis=1))),
+            "inner_variance": float(policies[task].var(axis=0, ddof=1).sum()),
+        }
+        | compare(found[task], exact[task, 0])
+        for task in range(point.tasks)
+    ]
 
 
-def _curvature(task: int, policy: np.ndarray) -> float:
-    """Largest absolute eigenvalue of the return's Hessian."""
-    config = tabular("maml")
-    environment = make_jax_environment(config.game, config.environment)
-    mdp = environment.sample_task(jax.random.PRNGKey(task))
-    return float(_largest_eigenvalue(mdp, policy.reshape(mdp.reward.shape), config.inner.gamma))
+def _expected(point: Expected, rate: float) -> list[Row]:
+    settings = {
+        "window": point.steps,
+        "inner.surrogate": SURROGATE[point.hessian],
+        "streams": 1,
+        "unroll": LONG + 1,
+        "environment.mdp_horizon": LONG,
+    }
+    noise = None if "no baseline" in point.hessian else 0.0
+    estimator = compiled(override(tabular("lirpg"), settings), critic_noise=noise, expected=True, draws=False)
+    exact, found = (estimates(estimator, point.tasks, 1, which, rate, 1)[0] for which in (EXACT, Exact.named("ele")))
+    biases = _relative_biases(found, exact)
+    return [{"task": task, "hessian": point.hessian, "bias": bias} for task, bias in enumerate(biases)]
+
+
+def _with_errors(point: Erroneous, rate: float) -> list[Row]:
+    def of_size(size: float, repeats: int) -> np.ndarray:
+        return estimates(_maml(point), point.tasks, repeats, EXACT, rate, point.repeats, size)[0]
+
+    exact = of_size(0.0, 1)
+    return [
+        {"task": task, "error": size, "bias": bias}
+        for size in point.sizes
+        for task, bias in enumerate(_relative_biases(of_size(size, point.repeats), exact))
+    ]
+
+
+def _maml(point: Sampled | Erroneous) -> Tabular:
+    """Estimates are given an error in either case, of 0 in the first, so that one program does both."""
+    return compiled(override(tabular("maml"), {"window": point.steps, "streams": point.samples}))
+
+
+def _relative_biases(found: np.ndarray, exact: np.ndarray) -> list[float]:
+    """Of the mean of estimates [tasks, n, d], against exact ones [tasks, 1, d]."""
+    error = np.linalg.norm(found.mean(axis=1) - exact[:, 0], axis=1)
+    return list(error / np.linalg.norm(exact[:, 0], axis=1))
 
 
 @jax.jit
-def _largest_eigenvalue(mdp, logits, gamma):
-    hessian = jax.hessian(lambda x: values(mdp, x, gamma)[0])(logits)
-    return jax.numpy.abs(jax.numpy.linalg.eigvalsh(hessian.reshape(logits.size, logits.size))).max()
+def _curvatures(mdps, policies, gamma):
+    """[tasks] largest absolute eigenvalue of the return's Hessian at policies [tasks, S · A]."""
+
+    def of_task(mdp, policy):
+        hessian = jax.hessian(lambda x: values(mdp, x.reshape(mdp.reward.shape), gamma)[0])(policy)
+        return jax.numpy.abs(jax.numpy.linalg.eigvalsh(hessian)).max()
+
+    return jax.lax.map(lambda pair: of_task(*pair), (mdps, policies))
 
 
 def _kind(rows: Sequence[Row], kind: str) -> list[Row]:
@@ -343,13 +355,14 @@ def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
 def setting(scale: str) -> str:
     fixed = FIXED_STEPS[scale]
     return (
-        f"{TASKS[scale]} random MDPs as in liu_maml. Compositional bias: MAML, updates from samples, Hessian and outer"
-        f" gradient exact; {REPEATS[scale]} estimates for each; |τ| swept at K = {fixed}, K and the learning rate"
-        f" at |τ| = {FIXED_SAMPLES[scale]}, rate {RATE:g} otherwise. Hessian bias: LIRPG, updates and outer gradient"
-        " exact, the Jacobians those of each surrogate in expectation (`tabular_exact`), so that nothing is sampled;"
-        f" the baseline is the true value. The error of h: MAML, K = {fixed}, all exact, and mean((h + 0.3 ξ) θ²)"
-        " in the loss that is differentiated again; bias of the mean of 20. Slopes are fitted MDP by MDP; intervals are"
-        " over MDPs."
+        "A seed is a random MDP, as in liu_maml. Compositional bias: MAML, updates from samples, Hessian and outer"
+        f" gradient exact; |τ| is swept at K = {fixed}, with {REPEATS_PER_EPISODE[scale]} |τ| estimates for each MDP, K"
+        f" and the learning rate at |τ| = {FIXED_SAMPLES[scale]}, with {REPEATS[scale]:,}; rate {RATE:g} otherwise."
+        " Hessian bias: LIRPG, updates and outer gradient exact, the Jacobians those of each surrogate in expectation"
+        " (`tabular_exact`), so that nothing is sampled; the baseline is the true value. The error of h: MAML,"
+        f" K = {fixed}, all exact, and mean((h + 0.3 ξ) θ²) in the loss that is differentiated again; bias of the mean"
+        f" of {ERROR_REPEATS[scale]}. Slopes are fitted MDP by MDP, that of the compositional bias to what all MDPs"
+        " have together (jackknife); intervals are over MDPs."
     )
 
 
@@ -360,11 +373,11 @@ STUDY = Study(
         " the meta-gradient's bias to the power K - 1. How fast do these grow?"
     ),
     minutes={
-        "smoke": "1 min",
-        "small": "12 min (the last cell measured apart)",
-        "paper": "2 h (projected from `small`: 33 ms an estimate)",
+        "smoke": "30 s",
+        "small": "13 min beside other work",
+        "paper": "1 h (projected from `small`: 40 μs for an episode of an update)",
     },
-    seeds={},
+    seeds={"smoke": 2, "small": 10, "paper": 10},
     cells=_cells,
     run=run,
     judge=judge,

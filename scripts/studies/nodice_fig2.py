@@ -123,10 +123,13 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
 
 def _falls(rows: Sequence[Row], name: str) -> Verdict:
     """Whether curves pass a point that is above their end: for each seed the point that is best for the others."""
+    claim = f"{name} learning passes its best and falls"
     _, rewards = paths(rows, LEARN + name, "reward")
+    if len(rewards) < 2:
+        return Verdict(claim, "a single seed has no others to choose the point by", "undecided")
     points = [int(np.delete(rewards, seed, axis=0).mean(axis=0)[:-1].argmax()) for seed in range(len(rewards))]
     best = rewards[np.arange(len(rewards)), points]
-    return is_above(f"{name} learning passes its best and falls", best, rewards[:, -1])
+    return is_above(claim, best, rewards[:, -1])
 
 
 def draw(rows: Sequence[Row], out: Path) -> list[Figure]:

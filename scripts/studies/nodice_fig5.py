@@ -30,7 +30,7 @@ from scripts.studies.statistics import interval
 ALPHAS = {"smoke": (0.5,), "small": (0.5, 0.8, 0.95), "paper": (0.5, 0.8, 0.9, 0.95)}
 # The gradient is small beside the noise of λ = 1 but where rates are low: few lives need one such point.
 GRID = {"smoke": (2.0,), "small": (1.0,), "paper": (1.0, 1.75, 2.5, 3.25, 4.0)}
-SAMPLES = {"smoke": 200, "small": 200_000, "paper": 2_000_000}
+LIVES = {"smoke": 10, "small": 10_000, "paper": 100_000}  # of a seed
 ALPHA_WINDOWS = {"smoke": (2,), "small": (UPDATES,), "paper": (8, 22, UPDATES)}
 PAPER = "1.2 days (projected: 21 programs of 50M lives at 0.08 ms, one at 0.3 ms)"
 BASELINE = "λ=1 with a baseline"
@@ -38,14 +38,13 @@ BASELINE = "λ=1 with a baseline"
 
 def _cells(scale: str, seeds: int) -> list[Cell]:
     """One cell for each program that has to be compiled."""
-    del seeds
     further = {}
     for window, decay in itertools.product(ALPHA_WINDOWS[scale], ALPHAS[scale]):
         further[f"T={window} α={decay:g}"] = {"window": window, "correction": 1.0, "correction_discount": decay}
     longest = {"window": WINDOWS[scale][-1], "correction": 1.0}
     further[BASELINE] = longest | {"meta_gradient.baseline": "running_mean"}
     further[DICE] = {"inner.surrogate": "dice", "window": WINDOWS[scale][-1]}
-    return plane_cells(scale, GRID[scale], SAMPLES[scale], further)
+    return plane_cells(scale, GRID[scale], seeds * LIVES[scale], further, groups=seeds)
 
 
 def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
@@ -124,9 +123,9 @@ def setting(scale: str) -> str:
     points = ", ".join(map(str, GRID[scale]))
     return (
         f"30 arms, a life of {WINDOWS[scale][-1] + 1} batches of 10 pulls, two learning rates; T is the window in"
-        f" updates. Raw η: each of the two in {points}. {SAMPLES[scale]:,} lives for each estimator and point, the same"
-        f" for all; truth by central differences of width {EPS} with common random numbers, on the same lives;"
-        f" intervals over {GROUPS} groups of lives. As in the paper the correction has no baseline, but for one arm."
+        f" updates. Raw η: each of the two in {points}. A seed is a group of {LIVES[scale]:,} lives, the same for all"
+        f" estimators; truth by central differences of width {EPS} with common random numbers, on the same lives;"
+        " intervals over seeds. As in the paper the correction has no baseline, but for one arm."
     )
 
 
@@ -137,7 +136,7 @@ STUDY = Study(
         " so do longer windows; untruncated with λ = 1 the meta-gradient is unbiased."
     ),
     minutes={"smoke": "1 min", "small": "3 min", "paper": PAPER},
-    seeds={},
+    seeds=dict.fromkeys(LIVES, GROUPS),
     cells=_cells,
     run=run,
     judge=judge,

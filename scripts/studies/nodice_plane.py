@@ -19,7 +19,7 @@ WINDOWS = {"smoke": (1, 2), "small": (1, 8, 22, UPDATES), "paper": (1, 8, 22, UP
 EPS = 0.2
 REFERENCE = "truth"
 ADDS_BIAS = "Hessian estimation always adds bias: untruncated, DiCE is more biased than naive"
-GROUPS = 20  # of lives: the spread over them gives intervals
+GROUPS = 20  # of lives, where nothing else is said: the spread over them gives intervals
 
 
 class Plane(NamedTuple):
@@ -29,18 +29,21 @@ class Plane(NamedTuple):
     life: int  # updates
     grid: tuple[float, ...]  # of each raw rate
     samples: int  # lives at each point
+    groups: int
 
 
-def plane_cells(scale: str, grid: tuple[float, ...], samples: int, further: dict[str, dict[str, Any]]) -> list[Cell]:
+def plane_cells(
+    scale: str, grid: tuple[float, ...], samples: int, further: dict[str, dict[str, Any]], groups: int = GROUPS
+) -> list[Cell]:
     """The truth, every window at all λ, and further estimators."""
     windows = {f"T={window}": {"window": window} for window in WINDOWS[scale]}
     found = {REFERENCE: None} | windows | further
-    return [Cell(name, Plane(settings, WINDOWS[scale][-1], grid, samples)) for name, settings in found.items()]
+    return [Cell(name, Plane(settings, WINDOWS[scale][-1], grid, samples, groups)) for name, settings in found.items()]
 
 
 def run_plane(cell: Cell, tell: Callable[[str, float], None]) -> list[Row]:
     """At every point of η: mean and variance of one life's estimate, and how it spreads about the truth, by group."""
-    settings, life, grid, samples = cell.content
+    settings, life, grid, samples, groups = cell.content
     problem = _problem(life)
     rows: list[Row] = []
     points = list(itertools.product(grid, grid))
@@ -63,7 +66,7 @@ def run_plane(cell: Cell, tell: Callable[[str, float], None]) -> list[Row]:
         rows += [
             {"estimator": name, "early": early, "late": late, "group": group} | _summary(*parts)
             for name, value in values.items()
-            for group, parts in enumerate(zip(*(np.array_split(x, GROUPS) for x in (value, truth)), strict=True))
+            for group, parts in enumerate(zip(*(np.array_split(x, groups) for x in (value, truth)), strict=True))
         ]
     return rows
 
@@ -115,6 +118,8 @@ class Summary(NamedTuple):
 
     def _jackknife(self, estimate: Callable[[np.ndarray, np.ndarray], float]) -> np.ndarray:
         groups = len(self.mean)
+        if groups < 3:
+            return np.full(groups, np.nan)  # without one of two, nothing tells noise from bias
         without = np.array(
             [estimate(*(np.delete(x, g, axis=0) for x in (self.mean, self.truth))) for g in range(groups)]
         )
@@ -129,7 +134,7 @@ def at_variance(none: Summary, full: Summary, variances: Sequence[tuple[float, f
     low, slope, curve = np.polynomial.Polynomial.fit(*np.transpose(variances), 2).convert().coef
     roots = np.roots([curve, slope, low - variance])
     weight = float(np.clip(np.real(roots[np.argmin(np.abs(roots - 0.5))]), 0.0, 1.0))
-    return Summary(none.mean + weight * (full.mean - none.mean), none.truth, np.full(GROUPS, variance), None)
+    return Summary(none.mean + weight * (full.mean - none.mean), none.truth, np.full(len(none.mean), variance), None)
 
 
 def summaries(rows: Sequence[Row]) -> dict[str, Summary]:
@@ -137,10 +142,11 @@ def summaries(rows: Sequence[Row]) -> dict[str, Summary]:
     rows = [row for row in rows if row.get("estimator", "") != ""]
     names = list(dict.fromkeys(row["estimator"] for row in rows))
     points = sorted({(row["early"], row["late"]) for row in rows})
+    groups = sorted({row["group"] for row in rows})
     cells = {(row["estimator"], row["group"], row["early"], row["late"]): row for row in rows}
 
     def table(name: str, columns: Sequence[str]) -> np.ndarray:
-        return np.array([[[cells[name, g, *p][c] for c in columns] for p in points] for g in range(GROUPS)])
+        return np.array([[[cells[name, g, *p][c] for c in columns] for p in points] for g in groups])
 
     def summary(name: str) -> Summary:
         spread, lives = table(name, [f"spread_{n}" for n in NAMES]), table(name, ["lives"])
@@ -175,11 +181,14 @@ def no_bias(claim: str, own: Summary, control: Summary) -> Verdict:
     """
 
     def bias_and_error(summary: Summary) -> tuple[np.ndarray, np.ndarray]:
-        difference = (summary.mean - summary.truth).reshape(GROUPS, -1)
+        difference = (summary.mean - summary.truth).reshape(len(summary.mean), -1)
         return np.abs(difference.mean(axis=0)), summary.error.ravel()
 
+    def deviation(bias: np.ndarray, error: np.ndarray) -> np.ndarray:
+        return np.divide(bias, error, out=np.zeros_like(bias), where=error > 0)  # nothing in a life depends on a rate
+
     (bias, error), (control_bias, control_error) = bias_and_error(own), bias_and_error(control)
-    found, seen = bias / error, control_bias / control_error
+    found, seen = deviation(bias, error), deviation(control_bias, control_error)
     limit = float(stats.norm.ppf(1 - 0.025 / len(found)))
     size = np.abs(own.truth.mean(axis=0)).mean()
     below, other = float(np.max((found + limit) * error) / size), float(np.max(control_bias) / size)

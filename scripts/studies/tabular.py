@@ -115,6 +115,7 @@ class Tabular:
         every learner.
       expected: where Jacobians are not exact they are the surrogate's in expectation, those of infinitely many samples.
       memory: episodes that updates and Jacobians reuse; the outer gradient is of new ones alone.
+      draws: whether there are samples; without, where nothing is read from them, programs are half as large to compile.
     """
 
     def __init__(
@@ -126,6 +127,7 @@ class Tabular:
         independent: bool = True,
         expected: bool = False,
         memory: Memory = NOTHING_REUSED,
+        draws: bool = True,
     ):
         self._config = config
         self._environment = make_jax_environment(config.game, config.environment)
@@ -135,6 +137,7 @@ class Tabular:
         self._independent = independent
         self._expected = expected
         self._memory = memory
+        self._draws = draws
         self._correction = make_correction(
             config.correction, config.correction_discount, config.meta_gradient, (0,), config.streams
         )
@@ -184,7 +187,7 @@ class Tabular:
         if config.meta_gradient.baseline == "running_mean":
             baseline = self._value(mdp, params["policy"]["w"]) / config.unroll
         for j in range(config.window):
-            data, other = (self._gather(state.params, mdp, jax.random.fold_in(key, 2 * j + i), j) for i in range(2))
+            data, other = self._gather_two(state.params, mdp, key, j)
             count = jnp.asarray(j, jnp.int32)
             new, grads, _ = updated(meta, state, data, count)
             used = other if self._independent else data
@@ -200,6 +203,13 @@ class Tabular:
         found, _, _ = sweep(meta, tape, state, last, apart=False)
         gradient = found.gradient["params"]["policy"] if agent.starts_from_meta else found.gradient
         return Estimate(-config.unroll * ravel_pytree(gradient)[0], state.params["policy"]["w"])
+
+    def _gather_two(self, params: Any, mdp: MDP, key: Array, version: int) -> tuple[Trajectory, Trajectory]:
+        """Independent samples for the update and for its Jacobian, in one piece: a smaller program to compile."""
+        keys = jnp.stack([jax.random.fold_in(key, 2 * version + i) for i in range(2)])
+        both = jax.vmap(lambda key: self._gather(params, mdp, key, version))(keys)
+        data, other = (jax.tree.map(lambda x, i=i: x[i], both) for i in range(2))
+        return data, other
 
     def _gather(self, params: Any, mdp: MDP, key: Array, version: int) -> Trajectory:
         """New episodes, and those of the memory behind them."""
@@ -221,13 +231,20 @@ class Tabular:
 
     def _drawn(self, params: Any, mdp: MDP, key: Array, version: int, streams: int) -> Trajectory:
         """New episodes from state 0, acted by `params`."""
-        streams_key, action_key = jax.random.split(key)
-        keys = jax.random.bits(streams_key, (streams, 2), jnp.uint32)
-        started = jax.vmap(lambda key: self._environment.start(key, mdp))(keys)
-        start = (*started, self._agent.initial_state(streams))
-        return unroll_in_graph(
-            self._agent, self._environment, self._config.unroll, params, jnp.asarray(version), start, action_key
-        )[0]
+
+        def episodes(params: Any, mdp: MDP, key: Array) -> Trajectory:
+            streams_key, action_key = jax.random.split(key)
+            keys = jax.random.bits(streams_key, (streams, 2), jnp.uint32)
+            started = jax.vmap(lambda key: self._environment.start(key, mdp))(keys)
+            start = (*started, self._agent.initial_state(streams))
+            return unroll_in_graph(
+                self._agent, self._environment, self._config.unroll, params, jnp.asarray(version), start, action_key
+            )[0]
+
+        if self._draws:
+            return episodes(params, mdp, key)
+        shapes = jax.eval_shape(episodes, params, mdp, key)
+        return jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
 
     def _agent_that_knows(
         self,

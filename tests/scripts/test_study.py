@@ -5,16 +5,20 @@ import json
 import multiprocessing
 import threading
 import time
+import warnings
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import pytest
 
 from configs.tree import ConfigError
 from scripts.cli import main
 from scripts.studies import tang_variance
-from scripts.studies.base import Cell, Figure, Study, Verdict, read_rows, run_study
+from scripts.studies.base import SCALES, Cell, Figure, Study, Verdict, read_rows, run_study
 from scripts.studies.jobs import side_by_side
-from scripts.study import STUDIES
+from scripts.study import STUDIES, load_study
+
+RECORDED = Path(__file__).parents[2] / "docs" / "studies"
 
 
 def counting(ran, stop_at=None):
@@ -76,6 +80,7 @@ def test_a_place_that_holds_something_else_is_refused(tmp_path):
         ("study self_tuning --seeds 0", "--seeds: 0 is not allowed"),
         ("study self_tuning --seeds x", "invalid int value"),
         ("study self_tuning --jobs 0", "--jobs: 0 is not allowed"),
+        ("study tang_variance --seeds 2", "--seeds: tang_variance is one computation"),
     ],
 )
 def test_bad_input_gets_one_line(capsys, words, said):
@@ -120,6 +125,32 @@ def test_a_process_that_dies_is_told_and_leaves_none_behind(tmp_path):
     while multiprocessing.active_children() and time.monotonic() < end:
         time.sleep(0.01)
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("name", [name for name in STUDIES if name != "tang_variance"])
+def test_seeds_say_how_much_a_study_repeats(name):
+    study = load_study(name)
+    assert study.seeds.keys() == set(SCALES)
+    few, more = study.cells("small", 2), study.cells("small", 3)
+    assert [cell.name for cell in few] == [cell.name for cell in more] and few != more
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("name", ["liu_bounds", "liu_lirpg", "liu_maml", "nodice_fig2", "nodice_fig5"])
+def test_one_seed_decides_nothing_that_needs_an_interval(name, count, tmp_path):
+    """From the first seeds of the recorded table; a seed is an MDP or a group of lives in some."""
+    study = load_study(name)
+    rows = [
+        row
+        for row in read_rows(RECORDED / name / "results.csv")
+        if all(row.get(column, "") in ("", *range(count)) for column in ("seed", "task", "group"))
+    ]
+    with warnings.catch_warnings(action="error"):
+        verdicts, figures = study.judge(rows), study.draw(rows, tmp_path)
+    assert figures and all((tmp_path / figure.file).exists() for figure in figures)
+    if count == 1:
+        decided = [verdict.measured for verdict in verdicts if verdict.verdict != "undecided"]
+        assert len(decided) <= 2 and all("largest" in measured for measured in decided)
 
 
 @pytest.mark.slow

@@ -61,6 +61,16 @@ def test_loaded_dices_jacobian_is_exact_in_expectation():
     np.testing.assert_allclose(found, exact, atol=1e-4 * np.abs(exact).max())
 
 
+def test_what_is_expected_needs_no_samples():
+    options = {"critic_noise": None, "endless": False, "expected": True}
+    drawn, none = (
+        estimate("lirpg", Exact.named("ele"), "loaded_dice", **options, **more).gradient
+        for more in ({}, {"draws": False})
+    )
+    np.testing.assert_allclose(none, drawn, atol=1e-6 * np.abs(drawn).max())
+    assert np.abs(drawn).max() > 1e-3
+
+
 def test_what_is_sampled_varies_and_what_is_exact_does_not():
     found = {letters: estimate("maml", Exact.named(letters)) for letters in ("lee", "ele", "eel")}
     assert np.ptp(found["lee"].policy, axis=1).max() > 0.01
