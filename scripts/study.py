@@ -59,11 +59,7 @@ def main(words: list[str]) -> int:
         if options.jobs is not None and options.jobs < 1:
             raise ConfigError(f"--jobs: {options.jobs} is not allowed; it must be 1 or more")
         study = load_study(options.name)
-        if options.seeds and not study.seeds:
-            raise ConfigError(
-                f"--seeds: {options.name} is one computation with random numbers of its own; leave it out"
-            )
-        seeds = options.seeds or study.seeds.get(options.scale, 0)
+        seeds = options.seeds or study.seeds[options.scale]
         out = Path(options.out or f"studies/{options.name}-{options.scale}")
         return _run(options.name, study, options.scale, seeds, out, _jobs(options))
     except ConfigError as error:

@@ -43,7 +43,7 @@ class Study(NamedTuple):
     title: str
     question: str  # what the paper claims or we ask, with its source
     minutes: dict[str, str]  # scale -> time on two cores, measured, or projected where it says so
-    seeds: dict[str, int]  # scale -> how many, where the user says nothing; {} where there is nothing to repeat
+    seeds: dict[str, int]  # scale -> how many, where the user says nothing
     cells: Callable[[str, int], list[Cell]]  # (scale, seeds)
     run: Callable[[Cell, Path, Callable[[str, float], None]], list[Row]]  # (cell, out, tell(what, fraction done))
     judge: Callable[[list[Row]], list[Verdict]]
@@ -149,7 +149,7 @@ def _page(
     parts = [
         f"# {study.title}",
         study.question,
-        f"    onelife study {name} --scale {scale}" + (f" --seeds {seeds}" if seeds else ""),
+        f"    onelife study {name} --scale {scale} --seeds {seeds}",
         study.setting(scale),
         f"| claim | measured | verdict |\n| --- | --- | --- |\n{table}",
         *(f"![{figure.caption}]({figure.file})\n\n{figure.caption}" for figure in figures),

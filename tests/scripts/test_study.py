@@ -80,7 +80,6 @@ def test_a_place_that_holds_something_else_is_refused(tmp_path):
         ("study self_tuning --seeds 0", "--seeds: 0 is not allowed"),
         ("study self_tuning --seeds x", "invalid int value"),
         ("study self_tuning --jobs 0", "--jobs: 0 is not allowed"),
-        ("study tang_variance --seeds 2", "--seeds: tang_variance is one computation"),
     ],
 )
 def test_bad_input_gets_one_line(capsys, words, said):
@@ -127,7 +126,7 @@ def test_a_process_that_dies_is_told_and_leaves_none_behind(tmp_path):
     assert not multiprocessing.active_children()
 
 
-@pytest.mark.parametrize("name", [name for name in STUDIES if name != "tang_variance"])
+@pytest.mark.parametrize("name", STUDIES)
 def test_seeds_say_how_much_a_study_repeats(name):
     study = load_study(name)
     assert study.seeds.keys() == set(SCALES)
