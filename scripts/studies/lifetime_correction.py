@@ -14,14 +14,14 @@ from scripts.studies.base import Cell, Figure, Row, Study, Verdict
 from scripts.studies.statistics import is_above
 from scripts.studies.still import FULL, NONE, TRUTH, Still, draw_errors, draw_planes, judge_still, look
 
-STEPS = {"smoke": 6_400, "small": 240_000, "paper": 10_000_000}
-LAMBDAS = {"smoke": (0.0, 1.0), "small": (0.0, 0.01, 1.0), "paper": (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)}
+STEPS = {"smoke": 6_400, "small": 160_000, "paper": 10_000_000}
+LAMBDAS = {"smoke": (0.0, 1.0), "small": (0.0, 0.1, 1.0), "paper": (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)}
 GAMMA = 0.9  # of the outer loss: both worlds are learned within a part of a life
 BIRTH = 0.5  # γ of the inner loss at birth, so that there is something to gain
 TUNED = ("gamma", "entropy_weight")
 SWAPS = 4  # parts of a life; at the end of each the world swaps
 WIDTH = 0.5  # of finite differences, to either side, in raw units of η
-LIVES_OF_A_SEED = 3  # where η is held still and only looked at
+LIVES_OF_A_SEED = 2  # where η is held still and only looked at
 
 
 class Grid(NamedTuple):
@@ -40,10 +40,13 @@ GRIDS = {
         "catch": Grid((3, 5, 10, 20), ("0", "1"), (3, 10)),
     },
 }
-# What an outer loss scores η by: returns alone, or the critic's errors and entropies as well.
-RETURNS_ALONE = {"outer.value_weight": 0.0, "outer.entropy_weight": 0.0}
-STAC = ", STAC's outer loss"
+RETURNS_ALONE = {"outer.value_weight": 0.0, "outer.entropy_weight": 0.0}  # what the outer loss scores η by
 STILL = ", η still"
+# Where estimates are looked at without a correction alone: (window, lag) on Two Colors, and what is set otherwise.
+VARIANTS = {
+    ", STAC's outer loss": (5, "0", {"outer.value_weight": 0.25, "outer.entropy_weight": 0.01}),
+    ", ratios not clipped": (3, "1", {"inner.rho_clip": 1e6}),
+}
 ESTIMATES = {
     NONE: {"correction": 0.0},
     FULL: {"correction": 1.0},
@@ -89,21 +92,27 @@ def _cells(scale: str, seeds: int) -> list[Cell]:
                 config = experiment(world, window, lag, scale, {"correction": weight})
                 cells.append(Cell(_arm(_group(world, window, lag), weight), Arm(config, seeds)))
         for window, lag in itertools.product(grid.still, grid.lags):
-            cells.append(_still_cell(world, window, lag, scale, seeds, "", {}))
-        if scale != "smoke":
-            whole = {"outer.value_weight": 0.25, "outer.entropy_weight": 0.01}
-            cells.append(_still_cell(world, grid.still[-1], "0", scale, seeds, STAC, whole))
+            cells.append(_still_cell(_group(world, window, lag), world, window, lag, scale, seeds, {}, list(ESTIMATES)))
+    if scale != "smoke":
+        for variant, (window, lag, settings) in VARIANTS.items():
+            name = _group("two_colors", window, lag) + variant
+            cells.append(_still_cell(name, "two_colors", window, lag, scale, seeds, settings, [NONE, TRUTH]))
     return cells
 
 
-def _still_cell(world: str, window: int, lag: str, scale: str, seeds: int, what: str, settings: dict[str, Any]) -> Cell:
+def _still_cell(
+    name: str,
+    world: str,
+    window: int,
+    lag: str,
+    scale: str,
+    seeds: int,
+    settings: dict[str, Any],
+    estimates: Sequence[str],
+) -> Cell:
     still = {"meta_optimizer.learning_rate": 0.0} | settings
-    estimates = {
-        name: experiment(world, window, lag, scale, still | own)
-        for name, own in ESTIMATES.items()
-        if what == "" or name != FULL
-    }
-    return Cell(_group(world, window, lag) + what + STILL, Still(estimates, TUNED, seeds * LIVES_OF_A_SEED))
+    configs = {kind: experiment(world, window, lag, scale, still | ESTIMATES[kind]) for kind in estimates}
+    return Cell(name + STILL, Still(configs, TUNED, seeds * LIVES_OF_A_SEED))
 
 
 def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
@@ -146,7 +155,7 @@ def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
         caption = f"{group}: reward a step, mean and 95 % interval over seeds"
         arms = [_arm(group, weight) for weight in weights]
         figures.append(draw_curves(rows, arms, "reward", "reward a step", path, caption))
-    corrected = [group for group in _still(rows) if STAC not in group]
+    corrected = [group for group in _still(rows) if not any(variant in group for variant in VARIANTS)]
     figures.append(draw_planes(rows, corrected, TUNED[0], out / "plane.png"))
     return [*figures, draw_errors(rows, corrected, TUNED, out / "errors.png")]
 
