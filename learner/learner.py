@@ -57,7 +57,8 @@ class Learner:
           share: what makes of each life's meta-gradient the one that all of them follow, where many lives that share η
             run in one graph (`jax.lax.pmean` over them).
           tell_gradient: "meta_grad/vector" [d], the whole raw meta-gradient but for penalties on η, is among the
-            metrics of a window's end.
+            metrics of a window's end; and "meta_grad/direct_vector", it without the sampling correction, where the two
+            parts are told apart.
         """
         self.agent = agent
         bootstraps = meta_gradient.objective == "bootstrap"
@@ -301,7 +302,7 @@ class Learner:
             logs = {}
         else:
             return state, {}, None
-        unpenalised = estimate.gradient
+        unpenalised, direct = estimate.gradient, estimate.direct
         if self.agent.meta_penalty:
             given = (state.meta.params, state.inner.params, last.trajectory)
             estimate, logs["penalty"] = self._penalised(estimate, *given)
@@ -312,6 +313,8 @@ class Learner:
         metrics |= {f"meta_grad/of_{name}": value for name, value in by_name.items()}
         if self._tell_gradient:
             metrics["meta_grad/vector"] = ravel_pytree(unpenalised)[0]
+            if direct is not None:
+                metrics["meta_grad/direct_vector"] = ravel_pytree(direct)[0]
         state = state._replace(meta=meta, tape=(), trace=trace, skipped=skipped, meta_updates=state.meta_updates + 1)
         return state, metrics, forward
 

@@ -65,7 +65,7 @@ class Lives:
       staggered: the first lives end after 1 ... lifetime windows, drawn for each, so that lives of all ages are there.
       skip: a life's first window begins after a number of updates that is uniform over 0 ... skip, drawn for each life:
         what comes before is constant to the meta-gradient (No DICE's truncation).
-      tell_gradient: "meta_grad/vector" [d], the whole raw meta-gradient but for penalties on η, is among the records.
+      tell_gradient: see `learner.learner.Learner`; among the records.
     """
 
     def __init__(

@@ -16,6 +16,7 @@ class Estimate(NamedTuple):
 
     gradient: MetaParams
     diagnostics: dict[str, Array]
+    direct: MetaParams | None = None  # of the gradient, what no sampling correction is in; where it was told apart
 
 
 def penalised(

@@ -300,7 +300,7 @@ class ReverseMetaGradient:
         parts = [{"params": jax.tree.map(lambda x, i=i: x[i], adjoint.params)} for i in range(1 + apart)]
         gradient = jax.tree.map(lambda *leaves: sum(leaves), *parts)
         direct, correction = self._apart_or_not(gradient, parts, apart)
-        return Estimate(gradient, base.diagnostics(gradient, direct, correction, jnp.full((1, 1), jnp.nan)))
+        return Estimate(gradient, base.diagnostics(gradient, direct, correction, jnp.full((1, 1), jnp.nan)), direct)
 
     def _apart_or_not(self, gradient: MetaParams, parts: Sequence[MetaParams], apart: bool) -> tuple[Any, Any]:
         """Direct and correction part, (None, None) where they were not propagated apart."""
@@ -321,7 +321,7 @@ class ReverseMetaGradient:
         direct, correction = self._apart_or_not(gradient, by_part, apart)
         pairs = zip(*map(jax.tree.leaves, (meta_params, total)), strict=True)
         by_stream = [t.sum(axis=0) for m, t in pairs if m.ndim == 0] or [jnp.full(1, jnp.nan)]
-        return Estimate(gradient, base.diagnostics(gradient, direct, correction, jnp.stack(by_stream, axis=-1)))
+        return Estimate(gradient, base.diagnostics(gradient, direct, correction, jnp.stack(by_stream, axis=-1)), direct)
 
 
 def last_entry(trajectory: Trajectory, count: Array, stream_return: Array, baseline: Array) -> TapeEntry:

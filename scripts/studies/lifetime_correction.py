@@ -12,13 +12,14 @@ from scripts.studies import self_tuning
 from scripts.studies.arms import Arm, by_seed, draw_curves, run_arm
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
 from scripts.studies.statistics import is_above
-from scripts.studies.still import FULL, NONE, TRUTH, Still, draw_errors, draw_planes, judge_still, look
+from scripts.studies.still import Still, draw_errors, draw_planes, judge_still, look
 
-STEPS = {"smoke": 6_400, "small": 160_000, "paper": 10_000_000}
-LAMBDAS = {"smoke": (0.0, 1.0), "small": (0.0, 0.1, 1.0), "paper": (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)}
+STEPS = {"smoke": 6_400, "small": 144_000, "paper": 10_000_000}
+LAMBDAS = {"smoke": (0.0, 1.0), "small": (0.0, 1.0), "paper": (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)}
 GAMMA = 0.9  # of the outer loss: both worlds are learned within a part of a life
 BIRTH = 0.5  # γ of the inner loss at birth, so that there is something to gain
 TUNED = ("gamma", "entropy_weight")
+LOOKED_AT = ("gamma",)  # where η is held still: finite differences need two more copies of a life for each parameter
 SWAPS = 4  # parts of a life; at the end of each the world swaps
 WIDTH = 0.5  # of finite differences, to either side, in raw units of η
 LIVES_OF_A_SEED = 2  # where η is held still and only looked at
@@ -47,11 +48,7 @@ VARIANTS = {
     ", STAC's outer loss": (5, "0", {"outer.value_weight": 0.25, "outer.entropy_weight": 0.01}),
     ", ratios not clipped": (3, "1", {"inner.rho_clip": 1e6}),
 }
-ESTIMATES = {
-    NONE: {"correction": 0.0},
-    FULL: {"correction": 1.0},
-    TRUTH: {"meta_gradient.differentiation": "finite_differences", "meta_gradient.standard_deviation": WIDTH},
-}
+TRUTH = {"meta_gradient.differentiation": "finite_differences", "meta_gradient.standard_deviation": WIDTH}
 
 
 def _group(world: str, window: int, lag: str) -> str:
@@ -92,11 +89,11 @@ def _cells(scale: str, seeds: int) -> list[Cell]:
                 config = experiment(world, window, lag, scale, {"correction": weight})
                 cells.append(Cell(_arm(_group(world, window, lag), weight), Arm(config, seeds)))
         for window, lag in itertools.product(grid.still, grid.lags):
-            cells.append(_still_cell(_group(world, window, lag), world, window, lag, scale, seeds, {}, list(ESTIMATES)))
+            cells.append(_still_cell(_group(world, window, lag), world, window, lag, scale, seeds, {}, 1.0))
     if scale != "smoke":
         for variant, (window, lag, settings) in VARIANTS.items():
             name = _group("two_colors", window, lag) + variant
-            cells.append(_still_cell(name, "two_colors", window, lag, scale, seeds, settings, [NONE, TRUTH]))
+            cells.append(_still_cell(name, "two_colors", window, lag, scale, seeds, settings, 0.0))
     return cells
 
 
@@ -108,11 +105,15 @@ def _still_cell(
     scale: str,
     seeds: int,
     settings: dict[str, Any],
-    estimates: Sequence[str],
+    weight: float,
 ) -> Cell:
-    still = {"meta_optimizer.learning_rate": 0.0} | settings
-    configs = {kind: experiment(world, window, lag, scale, still | ESTIMATES[kind]) for kind in estimates}
-    return Cell(name + STILL, Still(configs, TUNED, seeds * LIVES_OF_A_SEED))
+    still = {
+        "self_tuned.parameters": LOOKED_AT,
+        "meta_optimizer.learning_rate": 0.0,
+        "meta_gradient.diagnostics": 1,  # tells the two parts apart
+    } | settings
+    estimate, truth = (experiment(world, window, lag, scale, still | own) for own in ({"correction": weight}, TRUTH))
+    return Cell(name + STILL, Still(estimate, truth, LOOKED_AT, seeds * LIVES_OF_A_SEED))
 
 
 def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
@@ -145,7 +146,7 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
         for weight in weights[1:]:
             claim = f"{group}: λ = {weight:g} earns more over the life than λ = 0"
             verdicts.append(is_above(claim, by_seed(rows, _arm(group, weight)), none, " reward a step", claims))
-    return verdicts + judge_still(rows, still, TUNED)
+    return verdicts + judge_still(rows, still, LOOKED_AT)
 
 
 def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
@@ -156,8 +157,8 @@ def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
         arms = [_arm(group, weight) for weight in weights]
         figures.append(draw_curves(rows, arms, "reward", "reward a step", path, caption))
     corrected = [group for group in _still(rows) if not any(variant in group for variant in VARIANTS)]
-    figures.append(draw_planes(rows, corrected, TUNED[0], out / "plane.png"))
-    return [*figures, draw_errors(rows, corrected, TUNED, out / "errors.png")]
+    figures.append(draw_planes(rows, corrected, LOOKED_AT[0], out / "plane.png"))
+    return [*figures, draw_errors(rows, corrected, LOOKED_AT, out / "errors.png")]
 
 
 def setting(scale: str) -> str:
@@ -166,9 +167,9 @@ def setting(scale: str) -> str:
         f" 16 streams of {STEPS[scale] // 16:,} steps in one life. Two Colors swaps its rewards {SWAPS - 1} times,"
         f" Catch left and right; mlp 64-64, Adam 3e-3, unroll 20; η's Adam {self_tuning.META_RATE:g}; the outer γ' is"
         f" {GAMMA:g}. The outer loss is the policy gradient alone, so that it stands for the return. λ weighs the sum"
-        f" of 320 scores. With η held still {LIVES_OF_A_SEED} lives a seed are looked at, the same by every estimate:"
-        " without correction, at λ = 1, and by finite differences of the return of copies that act the window at raw"
-        f" η ± {WIDTH:g} with the life's random numbers. What λ does in between is a mix of the first two. Derivatives"
+        f" of 320 scores. With η held still and γ alone in it, {LIVES_OF_A_SEED} lives a seed are looked at, the same"
+        " by every estimate: by its direct part, by the correction at λ = 1, and by finite differences of the return of copies that act"
+        f" the window at raw η ± {WIDTH:g} with the life's random numbers. Any λ is a mix of the first two. Derivatives"
         " are those of the outer loss: negative where more of a parameter earns more. Intervals hold for all claims of"
         " a kind together (Bonferroni)."
     )

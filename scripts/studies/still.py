@@ -1,7 +1,7 @@
 """Estimates of one long life's meta-gradient, with η held still, against what lives earn.
 
-Windows of the same lives are looked at without a correction, with it in full, and by finite differences. An estimate at
-any λ is a mix of the first two, so that bias, variance and squared error are known at all of them.
+Windows of the same lives are looked at by both parts of the estimate, the direct one and the correction in full, and by
+finite differences. Any λ is a mix of the first two, so that bias, variance and squared error are known at all of them.
 """
 
 import itertools
@@ -19,44 +19,45 @@ from scripts.studies.statistics import Interval, interval, jackknife
 
 WEIGHTS = (0.01, 0.1, 1.0)  # λ; the rule of thumb says (T·B)^(-1/2), 0.06 with 320 actions
 SMALL = 0.25  # bias, of the truth
-NONE, FULL, TRUTH = "none", "full", "truth"
 
 
 class Still(NamedTuple):
-    """Lives whose η is held still: the same ones, looked at by every estimate."""
+    """Lives whose η is held still: the same ones, looked at in two ways."""
 
-    estimates: dict[str, ExperimentConfig]  # NONE, TRUTH, and FULL where a correction is asked about
+    estimate: ExperimentConfig  # with λ = 1, or 0 where no correction is asked about, told apart from the direct part
+    truth: ExperimentConfig  # by finite differences
     tuned: tuple[str, ...]  # meta-parameters, one number each
     lives: int
 
 
 def look(cell: Cell, tell: Callable[[str, float], None]) -> list[Row]:
     """A row for each life and meta-parameter (see `_looked_at`)."""
-    estimates, tuned, count = cell.content
-    found = {}
-    for index, (name, config) in enumerate(estimates.items()):
-        tell(f"{cell.name}: {name}", index / len(estimates))
-        lives = Lives(config)
-        _, records = lives.run(lives.start(range(count)), round(config.frames / lives.steps_per_window))
-        found[name] = {parameter: np.asarray(records[f"meta_grad/of_{parameter}"], np.float64) for parameter in tuned}
+    still, found = cell.content, {}
+    for index, config in enumerate((still.estimate, still.truth)):
+        tell(f"{cell.name}: {config.meta_gradient.differentiation}", index / 2)
+        lives = Lives(config, tell_gradient=True)
+        _, records = lives.run(lives.start(range(still.lives)), round(config.frames / lives.steps_per_window))
+        found |= {name.removeprefix("meta_grad/"): x for name, x in records.items() if name.endswith("vector")}
+        if index == 0:
+            total, direct = (np.asarray(found.pop(name), np.float64) for name in ("vector", "direct_vector"))
+    truth, corrected = np.asarray(found["vector"], np.float64), still.estimate.correction > 0
     return [
-        {"seed": seed, "parameter": parameter} | _looked_at({name: own[parameter][seed] for name, own in found.items()})
-        for seed in range(count)
-        for parameter in tuned
+        {"seed": seed, "parameter": parameter}
+        | _looked_at(*(x[seed, :, i] for x in (direct, truth)), (total - direct)[seed, :, i] if corrected else None)
+        for seed in range(still.lives)
+        for i, parameter in enumerate(sorted(still.tuned))
     ]
 
 
-def _looked_at(estimates: dict[str, np.ndarray]) -> Row:
+def _looked_at(direct: np.ndarray, truth: np.ndarray, correction: np.ndarray | None) -> Row:
     """One life's: estimates [windows] of the derivative of the outer loss by one meta-parameter.
 
-    direct: mean and variance without correction; correction: of what λ = 1 adds; covariance: of the two; truth: the
-    mean of finite differences. An estimate at any λ is direct + λ correction, window by window.
+    Of the direct part and of what λ = 1 adds to it, means and variances; covariance: of the two; truth: the mean of
+    finite differences. An estimate at any λ is direct + λ correction, window by window.
     """
-    direct = estimates[NONE]
-    row = {"windows": len(direct), "truth": estimates[TRUTH].mean()}
+    row = {"windows": len(direct), "truth": truth.mean()}
     row |= {"direct": direct.mean(), "direct_variance": direct.var(ddof=1)}
-    if FULL in estimates:
-        correction = estimates[FULL] - direct
+    if correction is not None:
         row |= {"correction": correction.mean(), "correction_variance": correction.var(ddof=1)}
         row["covariance"] = np.cov(direct, correction)[0, 1]
     return row

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from scripts.studies import still
-from scripts.studies.still import FULL, NONE, TRUTH
 
 WINDOWS, LIVES = 40, 20
 DIRECT, CORRECTION, DERIVATIVE = 0.5, -0.2, 0.1  # means; without correction the bias is 0.4
@@ -15,24 +14,24 @@ def estimates(rng):
     common = rng.normal(size=WINDOWS)
     direct = DIRECT + common
     correction = CORRECTION + 2.0 * rng.normal(size=WINDOWS) - common
-    return {NONE: direct, FULL: direct + correction, TRUTH: DERIVATIVE + rng.normal(size=WINDOWS)}
+    return direct, DERIVATIVE + rng.normal(size=WINDOWS), correction
 
 
 def looked_at(rng):
-    rows = [still._looked_at(estimates(rng)) for _ in range(LIVES)]
+    rows = [still._looked_at(*estimates(rng)) for _ in range(LIVES)]
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 def test_a_life_is_told_by_means_and_variances_of_its_windows():
-    found = estimates(np.random.default_rng(0))
-    row = still._looked_at(found)
+    direct, truth, correction = estimates(np.random.default_rng(0))
+    row = still._looked_at(direct, truth, correction)
     for weight in (0.0, 0.3, 1.0):
-        mixed = (1 - weight) * found[NONE] + weight * found[FULL]
+        mixed = direct + weight * correction
         np.testing.assert_allclose(row["direct"] + weight * row["correction"], mixed.mean(), rtol=1e-12)
         variance = row["direct_variance"] + 2 * weight * row["covariance"] + weight**2 * row["correction_variance"]
         np.testing.assert_allclose(variance, mixed.var(ddof=1), rtol=1e-12)
-    assert row["truth"] == found[TRUTH].mean() and row["windows"] == WINDOWS
-    without = still._looked_at({name: found[name] for name in (NONE, TRUTH)})
+    assert row["truth"] == truth.mean() and row["windows"] == WINDOWS
+    without = still._looked_at(direct, truth, None)
     assert without == {name: row[name] for name in ("windows", "truth", "direct", "direct_variance")}
 
 
