@@ -168,9 +168,9 @@ def setting(scale: str) -> str:
         f" Catch left and right; mlp 64-64, Adam 3e-3, unroll 20; η's Adam {self_tuning.META_RATE:g}; the outer γ' is"
         f" {GAMMA:g}. The outer loss is the policy gradient alone, so that it stands for the return. λ weighs the sum"
         f" of 320 scores. With η held still and γ alone in it, {LIVES_OF_A_SEED} lives a seed are looked at, the same"
-        " by every estimate: by its direct part, by the correction at λ = 1, and by finite differences of the return of copies that act"
-        f" the window at raw η ± {WIDTH:g} with the life's random numbers. Any λ is a mix of the first two. Derivatives"
-        " are those of the outer loss: negative where more of a parameter earns more. Intervals hold for all claims of"
+        " by every estimate: by its direct part, by the correction at λ = 1, and by finite differences of the return of"
+        f" copies that act the window at raw η ± {WIDTH:g} with the life's random numbers. Any λ is a mix of the first"
+        " two. Derivatives are those of the outer loss: negative where more of a parameter earns more. Intervals hold for all claims of"
         " a kind together (Bonferroni)."
     )
 
