@@ -14,12 +14,15 @@ from scripts.studies.base import Cell, Figure, Row, Study, Verdict
 from scripts.studies.statistics import is_above
 from scripts.studies.still import Still, draw_errors, draw_planes, judge_still, look
 
-STEPS = {"smoke": 6_400, "small": 144_000, "paper": 10_000_000}
+STEPS = {"smoke": 6_400, "small": 240_000, "paper": 10_000_000}
 LAMBDAS = {"smoke": (0.0, 1.0), "small": (0.0, 1.0), "paper": (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)}
 GAMMA = 0.9  # of the outer loss: both worlds are learned within a part of a life
 BIRTH = 0.5  # γ of the inner loss at birth, so that there is something to gain
 TUNED = ("gamma", "entropy_weight")
-LOOKED_AT = ("gamma",)  # where η is held still: finite differences need two more copies of a life for each parameter
+# Where η is held still: finite differences need two more copies of a life for each parameter, and a part of the life
+# is enough.
+LOOKED_AT = ("gamma",)
+LOOKED_AT_STEPS = STEPS | {"small": 144_000}
 SWAPS = 4  # parts of a life; at the end of each the world swaps
 WIDTH = 0.5  # of finite differences, to either side, in raw units of η
 LIVES_OF_A_SEED = 2  # where η is held still and only looked at
@@ -109,6 +112,7 @@ def _still_cell(
 ) -> Cell:
     still = {
         "self_tuned.parameters": LOOKED_AT,
+        "frames": LOOKED_AT_STEPS[scale],
         "meta_optimizer.learning_rate": 0.0,
         "meta_gradient.diagnostics": 1,  # tells the two parts apart
     } | settings
@@ -157,8 +161,11 @@ def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
         arms = [_arm(group, weight) for weight in weights]
         figures.append(draw_curves(rows, arms, "reward", "reward a step", path, caption))
     corrected = [group for group in _still(rows) if not any(variant in group for variant in VARIANTS)]
-    figures.append(draw_planes(rows, corrected, LOOKED_AT[0], out / "plane.png"))
-    return [*figures, draw_errors(rows, corrected, LOOKED_AT, out / "errors.png")]
+    for world in dict.fromkeys(group.split(",")[0] for group in corrected):
+        own = [group for group in corrected if group.startswith(world)]
+        figures.append(draw_planes(rows, own, LOOKED_AT[0], out / f"{world}_plane.png"))
+        figures.append(draw_errors(rows, own, LOOKED_AT, out / f"{world}_errors.png"))
+    return figures
 
 
 def setting(scale: str) -> str:
@@ -167,9 +174,10 @@ def setting(scale: str) -> str:
         f" 16 streams of {STEPS[scale] // 16:,} steps in one life. Two Colors swaps its rewards {SWAPS - 1} times,"
         f" Catch left and right; mlp 64-64, Adam 3e-3, unroll 20; η's Adam {self_tuning.META_RATE:g}; the outer γ' is"
         f" {GAMMA:g}. The outer loss is the policy gradient alone, so that it stands for the return. λ weighs the sum"
-        f" of 320 scores. With η held still and γ alone in it, {LIVES_OF_A_SEED} lives a seed are looked at, the same"
-        " by every estimate: by its direct part, by the correction at λ = 1, and by finite differences of the return of"
-        f" copies that act the window at raw η ± {WIDTH:g} with the life's random numbers. Any λ is a mix of the first"
+        f" of 320 scores. With η held still and γ alone in it, {LIVES_OF_A_SEED} lives a seed are looked at, for"
+        f" {LOOKED_AT_STEPS[scale] // 16:,} steps, the same by every estimate: by its direct part, by the correction"
+        " at λ = 1, and by finite differences of the return of copies that act the window at raw"
+        f" η ± {WIDTH:g} with the life's random numbers. Any λ is a mix of the first"
         " two. Derivatives are those of the outer loss: negative where more of a parameter earns more. Intervals hold"
         " for all claims of a kind together (Bonferroni)."
     )

@@ -49,9 +49,12 @@ def test_the_squared_error_counts_no_noise_as_bias(weight, held):
     assert abs(share - held) < 0.03  # of 1000: three standard errors
 
 
-def test_less_that_of_another_lambda():
-    found = looked_at(np.random.default_rng(2))
-    gain = still._error(found, 0.3, 0.0)
-    np.testing.assert_allclose(gain.mean, still._error(found, 0.3).mean - still._error(found, 0.0).mean, rtol=1e-12)
-    wider = still._error(found, 0.3, 0.0, level=0.99)
-    assert wider.low < gain.low < gain.high < wider.high
+def test_a_gain_is_the_ratio_of_squared_errors():
+    """Over 1000 studies the interval of its logarithm holds what the means say, and λ = 0 gains nothing over itself."""
+    bias, variance = DIRECT + 0.3 * CORRECTION - DERIVATIVE, 0.7**2 + 4 * 0.3**2
+    gain = np.log10((bias**2 + variance / WINDOWS) / ((DIRECT - DERIVATIVE) ** 2 + 1.0 / WINDOWS))
+    rng = np.random.default_rng(2)
+    found = np.array([still._gain(looked_at(rng), 0.3) for _ in range(1000)])
+    assert 0.92 < np.mean((found[:, 1] < gain) & (gain < found[:, 2])) < 0.98
+    none = still._gain(looked_at(rng), 0.0)
+    assert none.low == none.mean == none.high == 0.0
