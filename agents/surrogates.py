@@ -94,24 +94,23 @@ def policy_surrogate(
 
 def _since_start(x: Array, step_type: Array, decay: float) -> Array:
     """[T, B] Σ decay^(t-u) x_u over the transitions u <= t of the episode (within the segment)."""
-
-    def add(so_far: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
-        x, starts = now
-        new = x + jnp.where(starts, 0.0, decay * so_far)
-        return new, new
-
-    return jax.lax.scan(add, jnp.zeros_like(x[0]), (x, step_type[:-1] == FIRST))[1]
+    return _gathered(x, step_type[:-1] == FIRST, decay)
 
 
 def _to_end(x: Array, step_type: Array) -> Array:
     """[T, B] Σ x_u over the transitions u >= t of the episode (within the segment)."""
+    return _gathered(x, step_type[1:] == LAST, 1.0, reverse=True)
+
+
+def _gathered(x: Array, anew: Array, decay: float, reverse: bool = False) -> Array:
+    """[T, B] decayed sums of x along time, which begin anew where `anew` says so."""
 
     def add(so_far: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
-        x, ends = now
-        new = x + jnp.where(ends, 0.0, so_far)
+        x, begins = now
+        new = x + jnp.where(begins, 0.0, decay * so_far)
         return new, new
 
-    return jax.lax.scan(add, jnp.zeros_like(x[0]), (x, step_type[1:] == LAST), reverse=True)[1]
+    return jax.lax.scan(add, jnp.zeros_like(x[0]), (x, anew), reverse=reverse)[1]
 
 
 def discount_since_start(discount: Array, step_type: Array) -> Array:

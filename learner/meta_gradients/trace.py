@@ -133,7 +133,8 @@ class TraceMetaGradient:
         streams = trace.direct.shape[1]
         shares = (trace.direct + trace.correction[:, None] / streams).T if by_stream else jnp.full((1, 1), jnp.nan)
         gradient = direct + trace.correction
-        estimate = Estimate(unravel(gradient), base.diagnostics(gradient, direct, trace.correction, shares))
+        told = base.diagnostics(gradient, direct, trace.correction, shares)
+        estimate = Estimate(unravel(gradient), told, unravel(direct))
         empty = trace._replace(direct=jnp.zeros_like(trace.direct), correction=jnp.zeros_like(trace.correction))
         return estimate, empty
 

@@ -192,7 +192,7 @@ STUDY = Study(
     ),
     minutes={
         "smoke": "1 min",
-        "small": "12 min",
+        "small": "13 min (estimated; 9.5 min with half of the programs compiled)",
         "paper": "3 days (projected from `small`: 1.2 ms an update of a life, five times that with η held still)",
     },
     seeds={"smoke": 2, "small": 10, "paper": 30},

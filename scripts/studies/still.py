@@ -32,18 +32,22 @@ class Still(NamedTuple):
 
 def look(cell: Cell, tell: Callable[[str, float], None]) -> list[Row]:
     """A row for each life and meta-parameter (see `_looked_at`)."""
-    still, found = cell.content, {}
+    still, found = cell.content, []
     for index, config in enumerate((still.estimate, still.truth)):
         tell(f"{cell.name}: {config.meta_gradient.differentiation}", index / 2)
         lives = Lives(config, tell_gradient=True)
         _, records = lives.run(lives.start(range(still.lives)), round(config.frames / lives.steps_per_window))
-        found |= {name.removeprefix("meta_grad/"): x for name, x in records.items() if name.endswith("vector")}
-        if index == 0:
-            total, direct = (np.asarray(found.pop(name), np.float64) for name in ("vector", "direct_vector"))
-    truth, corrected = np.asarray(found["vector"], np.float64), still.estimate.correction > 0
+        found.append({name: np.asarray(x, np.float64) for name, x in records.items() if name.endswith("vector")})
+    estimate, truth = found
+    direct = estimate["meta_grad/direct_vector"]
+    correction = estimate["meta_grad/vector"] - direct if still.estimate.correction else None
+
+    def of(values: np.ndarray | None, seed: int, i: int) -> np.ndarray | None:
+        return None if values is None else values[seed, :, i]
+
     return [
         {"seed": seed, "parameter": parameter}
-        | _looked_at(*(x[seed, :, i] for x in (direct, truth)), (total - direct)[seed, :, i] if corrected else None)
+        | _looked_at(*(of(x, seed, i) for x in (direct, truth["meta_grad/vector"], correction)))
         for seed in range(still.lives)
         for i, parameter in enumerate(sorted(still.tuned))
     ]
