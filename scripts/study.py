@@ -72,12 +72,12 @@ def load_study(name: str) -> Study:
 
 
 def _list() -> int:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ("study", "what", *SCALES):
-        table.add_column(column, no_wrap=column == "study")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
     for name in STUDIES:
         study = load_study(name)
-        table.add_row(name, study.title, *(study.minutes[scale] for scale in SCALES))
+        times = "; ".join(f"{scale}: {study.minutes[scale]}" for scale in SCALES)
+        table.add_row(name, f"{study.title}\n[dim]{times}[/]")
     Console(highlight=False).print(table)
     return 0
 

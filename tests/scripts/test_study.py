@@ -92,6 +92,7 @@ def test_list_shows_them_all(capsys):
     assert main(["study", "--list"]) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in STUDIES)
+    assert out.count("smoke: ") == out.count("paper: ") == len(STUDIES)
 
 
 def test_cells_side_by_side_give_what_they_give_in_turn(tmp_path):
