@@ -65,6 +65,7 @@ class Learning(NamedTuple):
     lives: int  # whose meta-gradients make one update
     points: int  # of η along the way that are looked at
     looks: int  # lives that look at each
+    judges: int  # lives that look at the last
     life: int  # in updates
 
 
@@ -83,11 +84,12 @@ def learn(learning: Learning, tell: Callable[[float], None]) -> list[Row]:
             state, _ = lives.run(state, chunk)
             passed.append(tuple(float(state.learner.meta.params[name][0]) for name in NAMES))
             tell((index + (point + 1) / learning.points) / len(runs))
-        rewards = mean_rewards(passed, seed, learning.looks, learning.life)
+        seen = mean_rewards(passed[:-1], seed, learning.looks, learning.life)
+        judged = mean_rewards(passed[-1:], seed, learning.judges, learning.life)
         run = {"start": str(start), "seed": seed}
         rows += [
             run | {"update": chunk * point, "early": eta[0], "late": eta[1], "reward": reward}
-            for point, (eta, reward) in enumerate(zip(passed, rewards, strict=True))
+            for point, (eta, reward) in enumerate(zip(passed, (*seen, *judged), strict=True))
         ]
     return rows
 

@@ -29,7 +29,8 @@ from scripts.studies.statistics import is_above, is_not_below, is_same
 STARTS = {"smoke": (1.0, 3.0), "small": (1.0, 3.0, 5.0), "paper": (1.0, 3.0, 5.0)}  # of each raw rate
 GRID = {"smoke": 3, "small": 11, "paper": 50}  # points of each raw rate
 SPAN = (-5.0, 15.0)
-GRID_LIVES = {"smoke": 20, "small": 1_000, "paper": 500_000}  # the authors' number
+GRID_LIVES = {"smoke": 20, "small": 20_000, "paper": 500_000}  # the authors' number
+LOOKS = 20  # lives: what lies between a path's ends is not judged
 RATE = {"smoke": 1.0, "small": 0.5, "paper": 0.01}  # of η's SGD
 LANDSCAPE = "landscape"
 PAPER = "9 days (projected: 0.07 s an update, 0.27 s by finite differences, 0.08 ms a life that judges)"
@@ -47,7 +48,7 @@ def _cells(scale: str, seeds: int) -> list[Cell]:
     rates = tuple(map(float, np.linspace(*SPAN, GRID[scale])))
     landscape = Cell(LANDSCAPE, Landscape(rates, GRID_LIVES[scale], WINDOWS[scale][-1]))
     return [landscape] + [
-        Cell(name, learning(scale, name, starts, seeds, RATE[scale], GRID_LIVES[scale])) for name in LIVES[scale]
+        Cell(name, learning(scale, name, starts, seeds, RATE[scale], LOOKS, GRID_LIVES[scale])) for name in LIVES[scale]
     ]
 
 

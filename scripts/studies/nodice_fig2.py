@@ -36,11 +36,11 @@ from scripts.studies.nodice_plane import (
 from scripts.studies.statistics import is_above, is_same
 
 GRID = {"smoke": (2.0,), "small": (1.0, 2.5), "paper": (1.0, 1.75, 2.5, 3.25, 4.0)}
-SAMPLES = {"smoke": 200, "small": 12_000, "paper": 2_000_000}
+SAMPLES = {"smoke": 200, "small": 30_000, "paper": 2_000_000}
 START = (2.0, 2.0)
 UPDATES_OF_ETA = {"smoke": 2, "small": 600, "paper": 100_000}
 RATE = {"smoke": 1.0, "small": 0.5, "paper": 0.01}  # of η's SGD
-LOOKS = {"smoke": 20, "small": 1_000, "paper": 100_000}
+LOOKS = {"smoke": 20, "small": 20_000, "paper": 100_000}
 POINTS = {"smoke": 2, "small": 10, "paper": 100}
 # Fewer lives an update where the noise is small.
 LIVES = {
@@ -54,7 +54,7 @@ MARGIN = 0.003  # a reward a pull that counts as the same
 
 
 def learning(
-    scale: str, name: str, starts: Sequence[tuple[float, float]], seeds: int, rate: float, looks: int
+    scale: str, name: str, starts: Sequence[tuple[float, float]], seeds: int, rate: float, looks: int, judges: int
 ) -> Learning:
     """How one of the five estimators learns η untruncated, by SGD."""
     return Learning(
@@ -65,6 +65,7 @@ def learning(
         lives=LIVES[scale][name],
         points=POINTS[scale],
         looks=looks,
+        judges=judges,
         life=WINDOWS[scale][-1],
     )
 
@@ -74,8 +75,9 @@ def _cells(scale: str, seeds: int) -> list[Cell]:
     further = {name: ESTIMATORS[name] | {"window": windows[-1]} for name in (DICE, DICE_CORRECTED)}
     kinds = [("es", windows[-1]), ("es", windows[1]), ("pes", windows[0])] if scale != "smoke" else []
     further |= {f"{kind} of {n}": {"meta_gradient.differentiation": kind, "window": n} for kind, n in kinds}
+    looks = LOOKS[scale]
     learning_cells = [
-        Cell(LEARN + name, learning(scale, name, (START,), seeds, RATE[scale], LOOKS[scale])) for name in LIVES[scale]
+        Cell(LEARN + name, learning(scale, name, (START,), seeds, RATE[scale], looks, looks)) for name in LIVES[scale]
     ]
     return learning_cells + plane_cells(scale, GRID[scale], SAMPLES[scale], further)
 

@@ -19,6 +19,7 @@ UPDATES_OF_ETA = {"smoke": 2, "small": 640}
 LIVES = {"smoke": 8, "small": 50, "paper": 1_000}
 POINTS = {"smoke": 2, "small": 8, "paper": 100}
 LOOKS = {"smoke": 20, "small": 1_000, "paper": 100_000}
+JUDGES = {"smoke": 20, "small": 40_000, "paper": 100_000}
 SEEDS = {"smoke": 2, "small": 6, "paper": 5}
 SECONDS = 13 * 0.07  # an update of η by each of the 13 arms, 1000 lives each, on two cores
 Rates = dict[str, Callable[[int], float]]  # scale -> (window) -> the learning rate of η
@@ -34,7 +35,7 @@ def truncated_study(figure: int, optimizer: str, rates: Rates, paper_updates: in
         def learning(window: int, weight: float) -> Learning:
             settings: dict[str, Any] = {"window": window, "correction": weight}
             settings |= {"meta_optimizer.name": optimizer, "meta_optimizer.learning_rate": rates[scale](window)}
-            size = updates[scale], LIVES[scale], POINTS[scale], LOOKS[scale]
+            size = updates[scale], LIVES[scale], POINTS[scale], LOOKS[scale], JUDGES[scale]
             return Learning(settings, (START,), seeds, *size, life=WINDOWS[scale][-1])
 
         # At T = 1 no batch lies between the update and the end: λ has nothing to act on.
@@ -47,7 +48,8 @@ def truncated_study(figure: int, optimizer: str, rates: Rates, paper_updates: in
             f"30 arms, a life of {WINDOWS[scale][-1] + 1} batches of 10 pulls, two learning rates, raw η from {START}."
             f" T is the window in updates, at a place of its own in each life. {optimizer} of rate {rate};"
             f" {updates[scale]:,} updates of η, {LIVES[scale]:,} lives each. Curves are the mean reward a pull of"
-            f" {LOOKS[scale]:,} other lives; intervals over seeds hold for all claims together (Bonferroni)."
+            f" {LOOKS[scale]:,} other lives, at the end, which the claims are about, of {JUDGES[scale]:,};"
+            " intervals over seeds hold for all claims together (Bonferroni)."
         )
 
     return Study(

@@ -22,7 +22,9 @@ def test_learning_descends_the_mean_of_the_estimators_meta_gradients():
     """One update of shared lives, against the estimator's own lives of the same seeds."""
     settings, start = ESTIMATORS[CORRECTED] | {"meta_optimizer.learning_rate": 0.5}, (1.0, 3.0)
     config = {"bandit.early_updates": 1}
-    learning = Learning(settings | config, (start,), seeds=2, updates=2, lives=30, points=2, looks=40, life=3)
+    learning = Learning(
+        settings | config, (start,), seeds=2, updates=2, lives=30, points=2, looks=40, judges=60, life=3
+    )
     told: list[float] = []
     rows = learn(learning, told.append)
     assert [(row["seed"], row["update"]) for row in rows] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
@@ -35,6 +37,7 @@ def test_learning_descends_the_mean_of_the_estimators_meta_gradients():
     # Points are looked at by lives that did not teach, others for each seed.
     looked = mean_rewards([start], 1, 40, 3)
     assert looked == rows[3]["reward"] != rows[0]["reward"] and learning.lives < LIVES_OF_A_SEED // 2
+    assert mean_rewards([(rows[2]["early"], rows[2]["late"])], 0, 60, 3) == rows[2]["reward"]
 
 
 @pytest.mark.slow
