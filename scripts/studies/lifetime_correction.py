@@ -92,32 +92,25 @@ def _cells(scale: str, seeds: int) -> list[Cell]:
                 config = experiment(world, window, lag, scale, {"correction": weight})
                 cells.append(Cell(_arm(_group(world, window, lag), weight), Arm(config, seeds)))
         for window, lag in itertools.product(grid.still, grid.lags):
-            cells.append(_still_cell(_group(world, window, lag), world, window, lag, scale, seeds, {}, 1.0))
+            cells.append(_still_cell((world, window, lag), scale, seeds, "", {}, 1.0))
     if scale != "smoke":
         for variant, (window, lag, settings) in VARIANTS.items():
-            name = _group("two_colors", window, lag) + variant
-            cells.append(_still_cell(name, "two_colors", window, lag, scale, seeds, settings, 0.0))
+            cells.append(_still_cell(("two_colors", window, lag), scale, seeds, variant, settings, 0.0))
     return cells
 
 
 def _still_cell(
-    name: str,
-    world: str,
-    window: int,
-    lag: str,
-    scale: str,
-    seeds: int,
-    settings: dict[str, Any],
-    weight: float,
+    where: tuple[str, int, str], scale: str, seeds: int, variant: str, settings: dict[str, Any], weight: float
 ) -> Cell:
+    """`where`: world, window and lag."""
     still = {
         "self_tuned.parameters": LOOKED_AT,
         "frames": LOOKED_AT_STEPS[scale],
         "meta_optimizer.learning_rate": 0.0,
         "meta_gradient.diagnostics": 1,  # tells the two parts apart
     } | settings
-    estimate, truth = (experiment(world, window, lag, scale, still | own) for own in ({"correction": weight}, TRUTH))
-    return Cell(name + STILL, Still(estimate, truth, LOOKED_AT, seeds * LIVES_OF_A_SEED))
+    estimate, truth = (experiment(*where, scale, still | own) for own in ({"correction": weight}, TRUTH))
+    return Cell(_group(*where) + variant + STILL, Still(estimate, truth, LOOKED_AT, seeds * LIVES_OF_A_SEED))
 
 
 def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
