@@ -20,7 +20,7 @@ LIVES = {"smoke": 8, "small": 50, "paper": 1_000}
 POINTS = {"smoke": 2, "small": 8, "paper": 100}
 LOOKS = {"smoke": 20, "small": 1_000, "paper": 100_000}
 JUDGES = {"smoke": 20, "small": 40_000, "paper": 100_000}
-SEEDS = {"smoke": 2, "small": 6, "paper": 5}
+SEEDS = {"smoke": 2, "small": 10, "paper": 5}
 SECONDS = 13 * 0.07  # an update of η by each of the 13 arms, 1000 lives each, on two cores
 Rates = dict[str, Callable[[int], float]]  # scale -> (window) -> the learning rate of η
 
