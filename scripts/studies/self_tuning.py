@@ -28,8 +28,8 @@ class World(NamedTuple):
     outer_entropy: float  # weight of the entropy in the outer loss
 
 
-# On Two Colors γ = 0.99 sees too far for lives that swap so soon, and with an outer entropy weight of 0.01 the agent's own
-# sinks to 0.005, with which it is slow to learn anew after a swap.
+# On Two Colors γ = 0.99 sees too far for lives that swap so soon, and with an outer entropy weight of 0.01 the agent's
+# own sinks to 0.005, with which it is slow to learn anew after a swap.
 WORLDS = {"catch": World(0.99, 1e-3, 0.01), "two_colors": World(0.9, 3e-3, 0.02)}
 LOW_GAMMA, ENTROPY, HIGH_ENTROPY = 0.1, 0.01, 0.3
 STARTS = ("good", "low gamma", "high entropy")  # good values, then one of them wrong
