@@ -23,8 +23,10 @@ def _choose(
 ) -> tuple[Array, Array, CoreState]:
     """-> action [B] int32, drawn from the behaviour logits [B, A] float32, which come next, and the new core state."""
     output, core_state = agent.step(params, time_step.observation, time_step.step_type, core_state)
-    action = draw(jax.random.fold_in(key, t), jax.nn.softmax(output.logits))
-    return action, output.logits.astype(jnp.float32), core_state
+    shape = time_step.step_type.shape
+    action = draw(jax.random.fold_in(key, t), jax.nn.softmax(output.logits), shape)
+    logits = jnp.broadcast_to(output.logits, (*shape, output.logits.shape[-1]))
+    return action, logits.astype(jnp.float32), core_state
 
 
 _act = jax.jit(_choose, static_argnums=0)

@@ -29,8 +29,8 @@ def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
         return NetworkOutput(logits, jnp.zeros(shape, params["logits"].dtype), heads={LOG_POLICY: log_policy})
 
     def step(params, observation, step_type, core_state):
-        del observation
-        return output(params, step_type.shape), core_state
+        del observation, step_type
+        return output(params, (1,)), core_state
 
     def gained(output, trajectory, surrogate):
         """[B] mean over time of r times a surrogate of log π."""

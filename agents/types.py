@@ -95,7 +95,8 @@ class Agent(NamedTuple):
 
     init: Callable[..., Params]  # (key) -> params
     initial_state: Callable[..., CoreState]  # (batch size) -> core_state
-    step: Callable[..., tuple[NetworkOutput, CoreState]]  # (params, observation [B, ...], step_type [B], core_state)
+    # (params, observation [B, ...], step_type [B], core_state); logits are [1, A] where all streams have one policy
+    step: Callable[..., tuple[NetworkOutput, CoreState]]
     unroll: Callable[..., NetworkOutput]  # (params, trajectory) -> logits [T+1, B, A], value [T+1, B]
     init_meta: Callable[[Array], MetaParams]  # (key) -> raw meta-parameters at their initial values; {} for none
     meta_values: Callable[[MetaParams], dict[str, Array]]  # raw -> name: value in its own units, for logs

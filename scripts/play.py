@@ -31,6 +31,7 @@ class Player:
     def __init__(self, agent: Any, params: Any, num_streams: int, greedy: bool, seed: int):
         """`greedy` takes the most probable action; otherwise actions are drawn, all from `seed`."""
         import jax
+        import jax.numpy as jnp
 
         from actors.draw import draw
 
@@ -43,8 +44,9 @@ class Player:
         def act(params: Any, observation: Any, step_type: Any, core_state: Any, key: Any, call: int) -> Any:
             output, core_state = agent.step(params, observation, step_type, core_state)
             if greedy:
-                return output.logits.argmax(-1), core_state
-            return draw(jax.random.fold_in(key, call), jax.nn.softmax(output.logits)), core_state
+                return jnp.broadcast_to(output.logits.argmax(-1), step_type.shape), core_state
+            action = draw(jax.random.fold_in(key, call), jax.nn.softmax(output.logits), step_type.shape)
+            return action, core_state
 
         self._act = act
 

@@ -14,6 +14,7 @@ from agents.types import FIRST, MID, Array, EnvironmentSpec
 class BanditState(NamedTuple):
     key: Array  # [2] uint32
     means: Array  # [arms] float32
+    pulls: Array  # [] int32, so far
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +42,12 @@ class Bandit:
         """key [2] uint32 -> (state, FIRST)."""
         task_key = jax.random.PRNGKey(self.task) if task_key is None else task_key
         means = jnp.exp(jax.random.uniform(task_key, (self.arms,), jnp.float32, -100.0, 1.0))
-        return BanditState(key, means), self._time_step(FIRST, 0.0, 1.0)
+        return BanditState(key, means, jnp.int32(0)), self._time_step(FIRST, 0.0, 1.0)
 
     def step(self, state: BanditState, action: Array) -> tuple[BanditState, dm_env.TimeStep]:
-        key, noise_key = jax.random.split(state.key)
-        reward = state.means[action] + self.noise * jax.random.normal(noise_key, (), jnp.float32)
-        return state._replace(key=key), self._time_step(MID, reward, 0.0)
+        noise = jax.random.normal(jax.random.fold_in(state.key, state.pulls), (), jnp.float32)
+        reward = state.means[action] + self.noise * noise
+        return state._replace(pulls=state.pulls + 1), self._time_step(MID, reward, 0.0)
 
     def _time_step(self, step_type: np.int8, reward: Array, discount: float) -> dm_env.TimeStep:
         return dm_env.TimeStep(

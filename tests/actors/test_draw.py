@@ -16,6 +16,13 @@ def test_in_proportion_to_the_probabilities():
     assert stats.chisquare(counts, shares / shares.sum() * counts.sum()).pvalue > 1e-3
 
 
+def test_one_row_for_many_draws_is_that_row_for_each():
+    shares = jax.nn.softmax(jax.random.normal(jax.random.key(2), (3, 1, 30)))
+    many = draw(jax.random.key(3), shares, (3, 1_000))
+    np.testing.assert_array_equal(many, draw(jax.random.key(3), jnp.broadcast_to(shares, (3, 1_000, 30))))
+    assert len(np.unique(many)) == 30
+
+
 def test_the_largest_random_number_stays_in_range():
     """Whatever the sum is rounded to: `jax.random.uniform` gives at most 1 - 2^-23."""
     rng = np.random.default_rng(0)
