@@ -50,9 +50,7 @@ def actor_critic(
         widths |= {"auxiliary_policy": auxiliary_heads * spec.num_actions, "auxiliary_value": auxiliary_heads}
     network = make_network(settings.network, spec, widths)
     fixed = {name: getattr(inner, name) for name in HYPERPARAMETERS}
-    outer_fixed = losses.outer_hyperparameters(outer)
-    clips = {name: getattr(inner, name) for name in ("rho_clip", "reward_clip", "discount_states")}
-    written = {"surrogate": inner.surrogate, "surrogate_decay": inner.surrogate_decay}
+    written = {"surrogate": inner.surrogate, "surrogate_decay": inner.surrogate_decay} | losses.loss_settings(inner)
 
     def outer_critic(output: NetworkOutput) -> NetworkOutput:
         return output._replace(value=output.heads[OUTER_CRITIC][..., 0]) if outer.separate_critic else output
@@ -66,7 +64,7 @@ def actor_critic(
         for head, suffix in enumerate(suffixes):
             own = fixed | {name: values[name + suffix] for name in names}
             scored = _head(output, head, auxiliary_heads)
-            part, parts = losses.actor_critic_loss(own, scored, trajectory, **clips, **written, extra_reward=extra)
+            part, parts = losses.actor_critic_loss(own, scored, trajectory, **written, extra_reward=extra)
             loss += part
             logs |= {name + suffix: value for name, value in parts.items()}
         if outer.separate_critic:
@@ -76,11 +74,7 @@ def actor_critic(
         return losses.reduction_scale(trajectory, inner.reduction) * loss, logs | tuned.logs(values)
 
     def outer_loss(output, trajectory, anchor_logits):
-        loss, logs = losses.actor_critic_loss(outer_fixed, outer_critic(output), trajectory, **clips)
-        if outer.kl_weight:
-            kl = losses.kl_to_anchor(output, anchor_logits, trajectory)
-            loss += outer.kl_weight * kl
-            logs["kl"] = jnp.mean(kl)
+        loss, logs = losses.outer_loss(outer_critic(output), trajectory, anchor_logits, inner, outer)
         return losses.reduction_scale(trajectory, inner.reduction) * loss, logs
 
     def init_meta(key: Array) -> MetaParams:

@@ -30,8 +30,6 @@ def lola(spec: EnvironmentSpec, inner: InnerLossConfig, outer: OuterLossConfig, 
     """
     (states,) = spec.observation_shape
     inner_fixed = {name: getattr(inner, name) for name in HYPERPARAMETERS}
-    outer_fixed = losses.outer_hyperparameters(outer)
-    clips = {name: getattr(inner, name) for name in ("rho_clip", "reward_clip", "discount_states")}
     seen_by_other = jnp.array([0, 1, 3, 2, 4])  # the same states with the other's action first
 
     def output(params, observation):
@@ -47,13 +45,12 @@ def lola(spec: EnvironmentSpec, inner: InnerLossConfig, outer: OuterLossConfig, 
             trajectory._replace(reward=jnp.asarray(other_reward)[trajectory.action]),
             surrogate=inner.surrogate,
             surrogate_decay=inner.surrogate_decay,
-            **clips,
+            **losses.loss_settings(inner),
         )
         return losses.reduction_scale(trajectory, inner.reduction) * loss, logs
 
     def outer_loss(output, trajectory, anchor_logits):
-        del anchor_logits
-        loss, logs = losses.actor_critic_loss(outer_fixed, output, trajectory, **clips)
+        loss, logs = losses.outer_loss(output, trajectory, anchor_logits, inner, outer)
         return losses.reduction_scale(trajectory, inner.reduction) * loss, logs
 
     def init(key):
@@ -69,7 +66,7 @@ def lola(spec: EnvironmentSpec, inner: InnerLossConfig, outer: OuterLossConfig, 
         meta_values=lambda meta: {},
         inner_loss=inner_loss,
         outer_loss=outer_loss,
-        uses_anchor=False,
+        uses_anchor=bool(outer.kl_weight),
         stream_score=losses.stream_score,
         stream_return=lambda trajectory: losses.stream_return(trajectory, inner, outer),
         starts_from_meta=True,

@@ -1,6 +1,7 @@
 """The actor-critic loss, inner and outer alike, and the score of a batch."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -122,6 +123,23 @@ def actor_critic_loss(
 def outer_hyperparameters(outer: OuterLossConfig) -> dict[str, float]:
     """The fixed hyperparameters of the outer loss; its V-trace is not leaky."""
     return {name: getattr(outer, name) for name in HYPERPARAMETERS if name != "alpha"} | {"alpha": 1.0}
+
+
+def loss_settings(inner: InnerLossConfig) -> dict[str, Any]:
+    """What the inner and the outer loss have in common, as arguments of `actor_critic_loss`."""
+    return {name: getattr(inner, name) for name in ("rho_clip", "reward_clip", "discount_states")}
+
+
+def outer_loss(
+    output: NetworkOutput, trajectory: Trajectory, anchor_logits: Array, inner: InnerLossConfig, outer: OuterLossConfig
+) -> tuple[Array, dict[str, Array]]:
+    """`actor_critic_loss` with the outer hyperparameters, plus the KL to the anchor where it has a weight."""
+    loss, logs = actor_critic_loss(outer_hyperparameters(outer), output, trajectory, **loss_settings(inner))
+    if outer.kl_weight:
+        kl = kl_to_anchor(output, anchor_logits, trajectory)
+        loss += outer.kl_weight * kl
+        logs["kl"] = jnp.mean(kl)
+    return loss, logs
 
 
 def outer_critic_loss(

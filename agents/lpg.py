@@ -32,9 +32,6 @@ def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
     if frozen:
         config = dataclasses.replace(config, **rule_sizes(frozen))
     network = make_network(settings.network, spec, {"prediction": config.predictions})
-    outer_fixed = losses.outer_hyperparameters(outer)
-    clips = {name: getattr(inner, name) for name in ("rho_clip", "reward_clip", "discount_states")}
-
     rule = rule_network(4, config.predictions, config.hidden, config.embedding)
 
     def apply_rule(meta: dict, output: NetworkOutput, trajectory: Trajectory) -> tuple[Array, Array]:
@@ -63,12 +60,10 @@ def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
         return losses.reduction_scale(trajectory, inner.reduction) * loss, logs
 
     def outer_loss(output, trajectory, anchor_logits):
-        loss, logs = losses.actor_critic_loss(outer_fixed, output, trajectory, **clips)
+        loss, logs = losses.outer_loss(output, trajectory, anchor_logits, inner, outer)
         log_y = jax.nn.log_softmax(output.heads["prediction"][:-1])
         entropy = -jnp.sum(jnp.exp(log_y) * log_y, axis=-1) * real_transitions(trajectory.step_type)
         loss -= losses.weighted(config.prediction_entropy, jnp.mean(entropy, axis=0))
-        if outer.kl_weight:
-            loss += outer.kl_weight * losses.kl_to_anchor(output, anchor_logits, trajectory)
         return losses.reduction_scale(trajectory, inner.reduction) * loss, logs | {"entropy_y": jnp.mean(entropy)}
 
     def meta_penalty(meta, output, trajectory):

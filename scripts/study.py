@@ -14,7 +14,7 @@ from rich.table import Table
 from configs.tree import ConfigError, check_choice
 from scripts.compile_cache import compiled_for
 from scripts.parse import Parser
-from scripts.studies.base import PAGE, SCALES, Study, run_study
+from scripts.studies.base import PAGE, SCALES, Study, run_study, times
 
 STUDIES = (
     "nodice_fig1",
@@ -76,8 +76,7 @@ def _list() -> int:
     table.add_column(no_wrap=True)
     for name in STUDIES:
         study = load_study(name)
-        times = "; ".join(f"{scale}: {study.minutes[scale]}" for scale in SCALES)
-        table.add_row(name, f"{study.title}\n[dim]{times}[/]")
+        table.add_row(name, f"{study.title}\n[dim]{times(study)}[/]")
     Console(highlight=False).print(table)
     return 0
 
@@ -95,6 +94,7 @@ def _jobs(options: Any) -> int:
 
 def _run(name: str, study: Study, scale: str, seeds: int, out: Path, jobs: int) -> int:
     console = Console(stderr=True, highlight=False)
+    console.print(f"{name} at {scale} on two CPU cores: {study.minutes[scale]}")
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     try:
         progress = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)

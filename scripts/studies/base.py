@@ -51,6 +51,10 @@ class Study(NamedTuple):
     setting: Callable[[str], str]  # scale -> sizes and numbers, in a few lines of markdown
 
 
+def times(study: Study) -> str:
+    return "; ".join(f"{scale}: {study.minutes[scale]}" for scale in SCALES)
+
+
 def run_study(
     name: str, study: Study, scale: str, seeds: int, out: Path, tell: Callable[[str, float], None], jobs: int = 1
 ) -> list[Verdict]:
@@ -150,6 +154,7 @@ def _page(
         f"# {study.title}",
         study.question,
         f"    onelife study {name} --scale {scale} --seeds {seeds}",
+        f"On two CPU cores: {times(study)}.",
         study.setting(scale),
         f"| claim | measured | verdict |\n| --- | --- | --- |\n{table}",
         *(f"![{figure.caption}]({figure.file})\n\n{figure.caption}" for figure in figures),

@@ -20,6 +20,7 @@ ARMS: dict[str, dict[str, Any]] = {
     PLAIN: {},
     "lvc": {"inner.surrogate": "lvc"},
     "dice": {"inner.surrogate": "dice"},
+    "lsf": {"inner.surrogate": "lsf"},
     "loaded_dice": {"inner.surrogate": "loaded_dice", "inner.surrogate_decay": 0.8},
     "off_policy": {"inner.surrogate": "off_policy"},
     "off_policy_dice": {"inner.surrogate": "off_policy_dice"},

@@ -170,6 +170,21 @@ def test_a_learned_rule_sees_only_its_own_episode(trajectory):
     assert np.all(before[:2, 1] != after[:2, 1])
 
 
+def test_a_learned_rules_predictions_of_no_weight_leave_no_trace(trajectory):
+    """Nothing moves the predictions' own head then, neither the inner loss nor the outer one."""
+    weights = LPGConfig(predictions=4, hidden=3, embedding=2, prediction_weight=0.0, prediction_entropy=0.0)
+    off, on = make("lpg", lpg=weights), make("lpg", lpg=LPGConfig(predictions=4, hidden=3, embedding=2))
+    meta, params = on.init_meta(jax.random.key(1)), on.init(jax.random.key(0))
+
+    def pulls(agent):
+        anchor = agent.unroll(params, trajectory).logits
+        outer = jax.grad(lambda p: jnp.mean(agent.outer_loss(agent.unroll(p, trajectory), trajectory, anchor)[0]))
+        inner = jax.grad(inner_loss, argnums=2)(agent, meta, params, trajectory)
+        return [np.any(gradient["prediction"]["w"]) for gradient in (inner, outer(params))]
+
+    assert pulls(on) == [True, True] and pulls(off) == [False, False]
+
+
 def test_a_rule_from_a_file_is_the_rule_with_nothing_left_to_tune(trajectory, tmp_path):
     sizes = {"predictions": 4, "hidden": 3, "embedding": 2}
     learning = make("lpg", lpg=LPGConfig(**sizes))

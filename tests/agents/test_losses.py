@@ -200,11 +200,14 @@ def test_a_term_of_weight_zero_leaves_no_trace(name):
         rest |= {"value_weight": 0.0, "gamma": 0.99, "trace_lambda": 1.0}
 
     def mean_loss(output):
-        return jnp.mean(losses.actor_critic_loss(rest, output, trajectory, rho_clip=1.0, reward_clip=0.0)[0])
+        loss, parts = losses.actor_critic_loss(rest, output, trajectory, rho_clip=1.0, reward_clip=0.0)
+        return jnp.mean(loss), parts
 
-    found, gradient = jax.value_and_grad(mean_loss)(output)
+    (found, parts), gradient = jax.value_and_grad(mean_loss, has_aux=True)(output)
     if name == "entropy_weight":
-        assert np.isfinite(found)
+        others = rest["policy_weight"] * parts["policy"] + rest["value_weight"] * parts["value"]
+        assert np.isnan(parts["entropy"]) and np.isfinite(found)
+        np.testing.assert_allclose(found, others, rtol=1e-12)
         assert np.all(np.isfinite(gradient.logits[..., :2])) and np.any(gradient.logits[..., :2])
         return
     log_policy = jax.nn.log_softmax(output.logits[:-1])

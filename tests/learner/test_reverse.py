@@ -251,7 +251,7 @@ def test_where_eta_is_the_start_the_sweep_goes_all_the_way(objective, window, na
     assert (metrics["meta_grad/correction_norm"] > 0) == (weight > 0)
 
 
-@pytest.mark.parametrize("surrogate", ["lvc", "loaded_dice", "dice", "off_policy"])
+@pytest.mark.parametrize("surrogate", ["lvc", "loaded_dice", "dice", "off_policy", "off_policy_dice", "lsf"])
 def test_sweep_differentiates_every_surrogate(surrogate):
     """What the window's later updates pull back through are second derivatives, in which all of them differ."""
     window, config = 2, problems.optimizer("sgd")
