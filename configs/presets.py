@@ -1,7 +1,8 @@
 """Presets: whole experiments, each number with its source.
 
 Marks after a source: (S) stated by the paper, with its table or section where that was read, or by a text about it;
-(R) recalled of the paper, not checked against it; (C) read in released code; (O) our own choice.
+(R) recalled of the paper, not checked against it; (C) read in released code; (O) our own choice. The tables of MGRL's,
+STAC's and BMG's papers were not read: where these are the source, no table is named.
 """
 
 import dataclasses
@@ -95,6 +96,7 @@ def atari_stac() -> ExperimentConfig:
         atari_impala(),
         agent="stac",
         window=1,  # one inner step (S)
+        # θ's optimiser is IMPALA's, ε 0.01 too, which its table states; for STAC 0.1 is recalled (R), and not taken.
         # γ' 0.995, λ' 1, g_v' 0.25, g_p' 1, g_e' 0.01, g_kl' 1 (S); raw initial values 4.6 are the tree's (S)
         outer=OuterLossConfig(
             gamma=0.995, trace_lambda=1.0, policy_weight=1.0, value_weight=0.25, entropy_weight=0.01, kl_weight=1.0

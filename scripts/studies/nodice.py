@@ -88,14 +88,15 @@ def learn(learning: Learning, tell: Callable[[float], None]) -> list[Row]:
         judged = mean_rewards(passed[-1:], seed, learning.judges, learning.life)
         run = {"start": str(start), "seed": seed}
         rows += [
-            run | {"update": chunk * point, "early": eta[0], "late": eta[1], "reward": reward}
-            for point, (eta, reward) in enumerate(zip(passed, (*seen, *judged), strict=True))
+            run | {"update": chunk * point, "early": eta[0], "late": eta[1]} | by_half(rewards)
+            for point, (eta, rewards) in enumerate(zip(passed, (*seen, *judged), strict=True))
         ]
     return rows
 
 
 def mean_rewards(points: Sequence[tuple[float, float]], seed: int, count: int, life: int) -> np.ndarray:
-    """[points] mean reward a pull over `count` lives with η held still: the same lives for all that name this seed."""
+    """[points, 2] mean reward a pull of either half of `count` lives with η held still: the same lives for all that
+    name this seed."""
     world, first = _still(), seed * LIVES_OF_A_SEED + LIVES_OF_A_SEED // 2
     means = []
     for point in points:
@@ -105,8 +106,14 @@ def mean_rewards(points: Sequence[tuple[float, float]], seed: int, count: int, l
             born = {name: np.full(len(seeds), value, np.float32) for name, value in zip(NAMES, point, strict=True)}
             _, records = world.run(world.start(seeds, born), life)
             parts.append(np.asarray(records["reward"], np.float64).sum(axis=(1, 2)))
-        means.append((np.concatenate(parts).mean() + OF_A_UNIFORM_POLICY) / (life + 1))
+        halves = np.array_split(np.concatenate(parts), 2)
+        means.append([(half.mean() + OF_A_UNIFORM_POLICY) / (life + 1) for half in halves])
     return np.array(means)
+
+
+def by_half(rewards: np.ndarray) -> Row:
+    """Columns of a row of `mean_rewards`."""
+    return {"reward": rewards.mean(), "first_half": rewards[0], "second_half": rewards[1]}
 
 
 @functools.cache

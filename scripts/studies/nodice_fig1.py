@@ -16,6 +16,7 @@ from scripts.studies.nodice import (
     FINITE_DIFFERENCES,
     NAIVE,
     Learning,
+    by_half,
     ends,
     learn,
     learned,
@@ -62,7 +63,7 @@ def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
     for index, early in enumerate(rates):
         tell(cell.name, index / len(rates))
         rewards = mean_rewards([(early, late) for late in rates], 0, lives, life)
-        rows += [{"early": early, "late": late, "reward": reward} for late, reward in zip(rates, rewards, strict=True)]
+        rows += [{"early": early, "late": late} | by_half(own) for late, own in zip(rates, rewards, strict=True)]
     return rows
 
 
@@ -70,8 +71,7 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
     names = learned(rows)
     end = {name: ends(rows, name) for name in names}
     late = {name: ends(rows, name, "late") for name in names}
-    # The ground's points miss the ridge: ends that lie between them are judged by the same lives.
-    best = max([row["reward"] for row in rows if row["cell"] == LANDSCAPE] + [x for own in end.values() for x in own])
+    best = _top(rows, names)
     verdicts = [
         is_not_below(
             f"{name} bring η to the top of the landscape (within {MARGIN:g} a pull, mean over starts)",
@@ -89,6 +89,17 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
         below = f"{name} ends below finite differences"
         verdicts.append(is_above(below, end[FINITE_DIFFERENCES], end[name], " a pull"))
     return verdicts
+
+
+def _top(rows: Sequence[Row], names: Sequence[str]) -> float:
+    """The best of the ground and of all ends, which the same lives have judged: the ground's points miss the ridge.
+    Chosen by one half of the lives, and judged by the other."""
+    ground = [row for row in rows if row["cell"] == LANDSCAPE]
+    halves = [
+        np.concatenate([[row[half] for row in ground], *(ends(rows, name, half) for name in names)])
+        for half in ("first_half", "second_half")
+    ]
+    return float(np.mean([judge[chooser.argmax()] for chooser, judge in (halves, halves[::-1])]))
 
 
 def draw(rows: Sequence[Row], out: Path) -> list[Figure]:

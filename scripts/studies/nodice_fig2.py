@@ -138,7 +138,17 @@ def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
     with panels(out / "figure2.png", 2) as axes:
         draw_plane(axes[0], summaries(rows), lambda s: s.squared_bias, "squared bias")
         draw_paths(axes[1], rows, {name: LEARN + name for name in learned(rows, LEARN)})
-    return [Figure("figure2.png", "Left: λ rises along each line; means over points of η. Right: mean, 95 % interval")]
+    figures = [
+        Figure("figure2.png", "Left: λ rises along each line; means over points of η. Right: mean, 95 % interval")
+    ]
+    points = sorted({(row["early"], row["late"]) for row in rows if row.get("estimator", "") != ""})
+    with panels(out / "points.png", len(points), rows=-(-len(points) // 2)) as axes:
+        for axis, point in zip(axes, points, strict=True):
+            here = summaries([row for row in rows if (row["early"], row["late"]) == point])
+            draw_plane(axis, here, lambda s: s.squared_bias, "squared bias")
+            axis.set_title(f"raw η = {point}")
+            axis.set_yscale("symlog", linthresh=1e-4)
+    return [*figures, Figure("points.png", "The same plane at each point of η; below 0: noise taken off, none is seen")]
 
 
 def setting(scale: str) -> str:

@@ -10,4 +10,5 @@ STUDY = truncated_study(
     "sgd",
     {scale: lambda window, rates=rates: rates[window > SHORT] for scale, rates in RATES.items()},
     paper_updates=500_000,
+    more=400,
 )

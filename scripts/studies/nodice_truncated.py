@@ -22,33 +22,42 @@ LOOKS = {"smoke": 20, "small": 1_000, "paper": 100_000}
 JUDGES = {"smoke": 20, "small": 40_000, "paper": 100_000}
 SEEDS = {"smoke": 2, "small": 10, "paper": 5}
 SECONDS = 13 * 0.07  # an update of η by each of the 13 arms, 1000 lives each, on two cores
+MORE = ", more lives"  # behind the names of arms of more lives an update
 Rates = dict[str, Callable[[int], float]]  # scale -> (window) -> the learning rate of η
 
 
-def truncated_study(figure: int, optimizer: str, rates: Rates, paper_updates: int) -> Study:
-    """The study of one figure: η's optimiser, its learning rate, and how long the paper runs."""
+def truncated_study(figure: int, optimizer: str, rates: Rates, paper_updates: int, more: int = 0) -> Study:
+    """The study of one figure: η's optimiser, its learning rate, and how long the paper runs.
+
+    `more`: lives an update of two arms besides, at `small`: λ = 0 and 1 at the longest window.
+    """
     days = round(SECONDS * paper_updates * SEEDS["paper"] / 86_400)
     paper = f"{days} days (projected from 0.07 s an update)"
     updates = UPDATES_OF_ETA | {"paper": paper_updates}
 
     def cells(scale: str, seeds: int) -> list[Cell]:
-        def learning(window: int, weight: float) -> Learning:
+        def learning(window: int, weight: float, lives: int) -> Learning:
             settings: dict[str, Any] = {"window": window, "correction": weight}
             settings |= {"meta_optimizer.name": optimizer, "meta_optimizer.learning_rate": rates[scale](window)}
-            size = updates[scale], LIVES[scale], POINTS[scale], LOOKS[scale], JUDGES[scale]
+            size = updates[scale], lives, POINTS[scale], LOOKS[scale], JUDGES[scale]
             return Learning(settings, (START,), seeds, *size, life=WINDOWS[scale][-1])
 
         # At T = 1 no batch lies between the update and the end: λ has nothing to act on.
         arms = [(1, 0.0), *itertools.product(WINDOWS[scale][1:], LAMBDAS[scale])]
-        return [Cell(_arm(*arm), learning(*arm)) for arm in arms]
+        found = [Cell(_arm(*arm), learning(*arm, LIVES[scale])) for arm in arms]
+        if more and scale == "small":
+            longest = WINDOWS[scale][-1]
+            found += [Cell(_arm(longest, weight) + MORE, learning(longest, weight, more)) for weight in (0.0, 1.0)]
+        return found
 
     def setting(scale: str) -> str:
+        besides = f" ({more} in two arms besides)" if more and scale == "small" else ""
         rate = ", ".join(f"{rates[scale](window):g} at T = {window}" for window in WINDOWS[scale])
         return (
             f"30 arms, a life of {WINDOWS[scale][-1] + 1} batches of 10 pulls, two learning rates, raw η from {START}."
             f" T is the window in updates, at a place of its own in each life. {optimizer} of rate {rate};"
-            f" {updates[scale]:,} updates of η, {LIVES[scale]:,} lives each. Curves are the mean reward a pull of"
-            f" {LOOKS[scale]:,} other lives, at the end, which the claims are about, of {JUDGES[scale]:,};"
+            f" {updates[scale]:,} updates of η, {LIVES[scale]:,} lives each{besides}. Curves are the mean reward a pull"
+            f" of {LOOKS[scale]:,} other lives, at the end, which the claims are about, of {JUDGES[scale]:,};"
             " intervals over seeds hold for all claims together (Bonferroni)."
         )
 
@@ -75,7 +84,7 @@ def _arm(window: int, weight: float) -> str:
 def _arms(rows: Sequence[Row]) -> dict[int, list[float]]:
     """T -> its λ, in order."""
     found: dict[int, list[float]] = {}
-    for name in dict.fromkeys(row["cell"] for row in rows):
+    for name in dict.fromkeys(row["cell"] for row in rows if not row["cell"].endswith(MORE)):
         window, weight = (part.split("=")[1] for part in name.split())
         found.setdefault(int(window), []).append(float(weight))
     return found
@@ -98,6 +107,10 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
         (f"λ = 1: T = {long} ends better than T = {short}", _arm(long, 1.0), _arm(short, arms[short][-1]))
         for short, long in itertools.pairwise(arms)
     ]
+    longest = max(arms)
+    if any(row["cell"].endswith(MORE) for row in rows):
+        claim = f"T = {longest}: with more lives an update λ = 1 ends better than λ = 0"
+        pairs.append((claim, _arm(longest, 1.0) + MORE, _arm(longest, 0.0) + MORE))
     verdicts = [is_above(claim, ends(rows, a), ends(rows, b), " a pull", len(pairs) + 1) for claim, a, b in pairs]
     # All windows together say more than each of them.
     long = [window for window, weights in arms.items() if len(weights) > 1]
