@@ -151,7 +151,7 @@ STUDY = Study(
     ),
     minutes={
         "smoke": "1 min",
-        "small": "9 min",
+        "small": "11 min",
         "paper": "8 h (projected from `small`: 50 ms an update of η by 20 lives)",
     },
     seeds={"smoke": 2, "small": 4, "paper": 10},
