@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,9 +47,9 @@ class Statistics(NamedTuple):
 
     bias: float  # Euclidean distance of the mean from the reference
     squared_bias: float  # mean over coordinates of the squared difference (as the figures of No DICE)
-    cosine: float  # of the mean with the reference
+    cosine: float  # of the mean with the reference; nan where one of them is 0
     variance: float  # of one life's estimate, summed over coordinates
-    snr: float  # norm of the mean over its standard error
+    snr: float  # norm of the mean over its standard error; nan where that is 0
 
 
 class Row(NamedTuple):
@@ -69,14 +70,15 @@ class Comparison:
     reference: np.ndarray
     reference_error: np.ndarray
     rows: tuple[Row, ...]
-    notes: tuple[str, ...]  # what else than the estimator the bias holds
+    notes: tuple[str, ...]  # what else than the estimator the bias holds, and where the reference holds nothing
 
     def __str__(self) -> str:
         shown = ("bias", "cosine", "variance", "snr")
         head = f"{'estimator':24}" + "".join(f" {name:>18}" for name in shown)
         lines = [head + "  mean of " + ", ".join(self.coordinates) + "; ± standard errors"]
         for row in self.rows:
-            numbers = (f"{getattr(row.statistics, name):.3g} ± {getattr(row.errors, name):.1g}" for name in shown)
+            pairs = ((getattr(row.statistics, name), getattr(row.errors, name)) for name in shown)
+            numbers = ("-" if math.isnan(value) else f"{value:.3g} ± {error:.1g}" for value, error in pairs)
             lines.append(
                 f"{row.estimator:24}" + "".join(f" {n:>18}" for n in numbers) + f"  {_vector(row.mean, row.error)}"
             )
@@ -145,7 +147,8 @@ def bias_variance(
         estimates = estimator(problem, settings, basis)(None, samples)
         found, errors = _statistics(estimates, reference), _jackknife(estimates, reference)
         rows.append(Row(name, estimates.mean(axis=0), standard_error(estimates), found, errors))
-    return Comparison(names, truth, truth_error, tuple(rows), _notes(problem.config))
+    unmoved = [name for name, differences in zip(names, reference.T, strict=True) if not differences.any()]
+    return Comparison(names, truth, truth_error, tuple(rows), _notes(problem.config, unmoved, eps, len(reference)))
 
 
 def estimator(problem: Problem, settings: dict[str, Any], basis: np.ndarray | None = None) -> Sampler:
@@ -214,10 +217,14 @@ def _statistics(estimates: np.ndarray, reference: np.ndarray) -> Statistics:
     return Statistics(
         bias=float(np.linalg.norm(mean - truth)),
         squared_bias=float(np.mean((mean - truth) ** 2)),
-        cosine=float(mean @ truth / (np.linalg.norm(mean) * np.linalg.norm(truth))),
+        cosine=_ratio(mean @ truth, np.linalg.norm(mean) * np.linalg.norm(truth)),
         variance=float(estimates.var(axis=0, ddof=1).sum()),
-        snr=float(np.linalg.norm(mean) / np.linalg.norm(standard_error(estimates))),
+        snr=_ratio(np.linalg.norm(mean), np.linalg.norm(standard_error(estimates))),
     )
+
+
+def _ratio(value: float, over: float) -> float:
+    return float(value / over) if over else math.nan
 
 
 def _jackknife(estimates: np.ndarray, reference: np.ndarray) -> Statistics:
@@ -273,16 +280,26 @@ def _orthonormal(means: Sequence[np.ndarray], random: int) -> np.ndarray:
     return np.stack(basis)
 
 
-def _notes(config: ExperimentConfig) -> tuple[str, ...]:
-    """What the outer loss has beside the policy gradient of what lives earn."""
+def _notes(config: ExperimentConfig, unmoved: Sequence[str], eps: float, lives: int) -> tuple[str, ...]:
+    """Along which coordinates the reference is 0 for want of effect, and what the outer loss has beside the policy
+    gradient of what lives earn."""
+    notes = ()
+    if unmoved:
+        notes = (
+            f"note: the reference is 0 along {', '.join(unmoved)}: ± {eps / 2:g} there never changed what any of"
+            f" {lives} lives earned; raise eps ({eps:g}) or the number of lives",
+        )
     if config.agent == "bandit":  # its outer loss is that gradient
-        return ()
+        return notes
     outer = config.outer
     weights = {name: getattr(outer, name) for name in ("value_weight", "entropy_weight", "kl_weight")}
     beside = [f"--outer.{name.replace('_', '-')} {value:g}" for name, value in weights.items() if value]
     beside += [f"--outer.gamma {outer.gamma:g}"] if outer.gamma != 1 and not config.inner.discount_states else []
     beside += ["values in place of rewards where an episode does not end within its batch"]
-    return (f"note: the outer loss is not what lives earn alone, and its bias is counted in: {', '.join(beside)}",)
+    return (
+        *notes,
+        f"note: the outer loss is not what lives earn alone, and its bias is counted in: {', '.join(beside)}",
+    )
 
 
 def _repeated(lives: Lives, eta: MetaParams | None, count: int) -> MetaParams:

@@ -4,7 +4,9 @@ A player's meta-gradient rests on the opponent's look-ahead update (the composit
 one's own policy (with the Hessian of the opponent's loss, Liu et al. 2022), and on the outer gradient behind them. The
 first two are taken from a batch of new games, from a larger one, from a memory of games of earlier policies, or from
 dynamic programming; the last from new games or dynamic programming. Update, losses and adjoint sweep are the learner's
-own: what is exact is an agent whose loss is minus the true value.
+own: what is exact is an agent whose loss is minus the true value. The window is driven here, of the learner's pieces,
+and not by `Learner.step`, which differentiates an update where it was made and knows one life: here its Jacobian may
+come from elsewhere, and two players, who learn through each other, step at once.
 """
 
 from typing import Any, NamedTuple

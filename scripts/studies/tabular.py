@@ -3,7 +3,9 @@
 A meta-gradient through K inner updates rests on three estimates (Liu et al. 2022): the updates themselves, their
 Jacobians, with the Hessian of the inner loss in them, and the outer gradient behind them. Here each is either taken
 from samples, as always, or replaced by what dynamic programming says, to see which one costs what. The update, the
-losses and the adjoint sweep are the learner's own: what is exact is an agent whose loss is minus the true value.
+losses and the adjoint sweep are the learner's own: what is exact is an agent whose loss is minus the true value. The
+window is driven here, of the learner's pieces, and not by `Learner.step`, which differentiates an update where it was
+made: here its Jacobian may come from other samples, or be exact beside a sampled update.
 """
 
 import dataclasses

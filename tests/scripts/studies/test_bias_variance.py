@@ -148,6 +148,22 @@ def test_one_life_has_no_spread():
         bias_variance(SMALL, {"none": {}}, 1)
 
 
+def test_a_reference_that_nothing_moved_is_told(recwarn):
+    """Steps of η below float32's resolution change no action, as small ones do where few lives act by their η."""
+    found = bias_variance(SMALL, {"none": {}}, 40, eps=1e-12)
+    (row,) = found.rows
+    assert not found.reference.any() and not found.reference_error.any()
+    assert np.isnan(row.statistics.cosine) and row.statistics.bias == pytest.approx(np.linalg.norm(row.mean))
+    table, *notes = str(found).split("\nnote: ")
+    assert notes == [
+        "the reference is 0 along early, late: ± 5e-13 there never changed what any of 40 lives earned; raise eps"
+        " (1e-12) or the number of lives"
+    ]
+    assert table.splitlines()[1].split()[4] == "-" and "nan" not in table
+    assert not [warning for warning in recwarn if warning.category is RuntimeWarning]
+    assert bias_variance(SMALL, {"none": {}}, 40, eps=0.2).notes == ()
+
+
 def test_a_penalty_on_eta_is_no_bias():
     """It is no part of what an estimator estimates: with penalties and without, LPG's estimates are the same."""
     settings = {"window": 1, "correction": 0.0, "lag": "0", "meta_gradient.objective": "all", "streams": 2}
