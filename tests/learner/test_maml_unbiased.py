@@ -23,7 +23,7 @@ from tests.tiny_maml import (
     sampled,
     value,
 )
-from tests.tiny_mdp import LOGITS, log_probability
+from tests.tiny_mdp import LOGITS, TASK, log_probability
 
 REINFORCE = "lsf of decay 0"  # an episode's whole return for each of its scores, as "lsf", and no products of scores
 ARMS = [("plain", 1.0), (REINFORCE, 1.0)] + [
@@ -133,6 +133,29 @@ def test_lsf_and_dice_agree_in_expectation():
         np.testing.assert_allclose(mean, jax.hessian(value)(LOGITS).reshape(4, 4), rtol=1e-10, atol=1e-14)
     lsf, dice = (expected(name, 0.0, LOGITS) for name in ("lsf", "dice"))
     assert 1e-3 < np.linalg.norm(lsf - dice) / np.linalg.norm(dice) < 0.2  # of 2 episodes
+
+
+@pytest.mark.usefixtures("float64")
+def test_where_an_episode_is_one_step_lsf_and_dice_are_the_same_estimator():
+    """And so are LVC and Loaded DiCE: an action has no other's score to meet. Through the learner; the closed form is
+    that of a bandit in state 0, whose pulls weigh as much more as other logits make them likelier."""
+    start, reward = LOGITS[0], TASK.reward[0]
+    pulls = np.array(list(np.ndindex(2, 2)))
+
+    def behind_the_update(logits):
+        policy, sampler = jax.nn.softmax(logits), jax.nn.softmax(start)
+        contributions = (reward * policy / sampler)[pulls][..., None] * (np.eye(2)[pulls] - policy)
+        new = jax.nn.softmax(logits + RATE * contributions.mean(axis=1))
+        return sampler[pulls].prod(axis=1) @ (new @ reward)
+
+    closed = jax.jit(jax.grad(behind_the_update))(start)
+    names = ("lsf", "dice", "lvc", "loaded_dice", "plain")
+    found = {name: expected_through_the_learner(inner(name), 0.0, horizon=1) for name in names}
+    np.testing.assert_allclose(found["lsf"], found["dice"], rtol=1e-12)
+    plain = found.pop("plain")
+    for expectation in found.values():
+        np.testing.assert_allclose(expectation, [*closed, 0.0, 0.0], rtol=1e-10)
+    assert np.linalg.norm(plain - found["dice"]) > 0.1 * np.linalg.norm(found["dice"])
 
 
 @pytest.mark.slow
