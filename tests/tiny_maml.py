@@ -32,7 +32,7 @@ def value(logits):
     return jnp.exp(log_probability(jax.nn.log_softmax(logits), HORIZON)) @ discounted_return(HORIZON, np.zeros(2))
 
 
-def learner_with(inner, correction):
+def learner_with(inner, correction, horizon=HORIZON):
     settings = AgentSettings(
         network=NetworkConfig("table"),
         inner=InnerLossConfig(
@@ -53,22 +53,25 @@ def learner_with(inner, correction):
         window=1,
         correction=correction,
         streams=STREAMS,
-        optimizer=problems.optimizer("sgd", learning_rate=RATE * HORIZON, anneal=False, max_grad_norm=0.0),
+        optimizer=problems.optimizer("sgd", learning_rate=RATE * horizon, anneal=False, max_grad_norm=0.0),
         meta_optimizer=MetaOptimizerConfig(name="sgd", learning_rate=1.0),
         meta_gradient=MetaGradientConfig(objective="next", baseline="none", diagnostics=0),
         mesh=NoMesh(),
     )
 
 
-def expected_through_the_learner(inner, correction, behaviours: Sequence[np.ndarray] = (LOGITS, LOGITS)):
+def expected_through_the_learner(
+    inner, correction, behaviours: Sequence[np.ndarray] = (LOGITS, LOGITS), horizon=HORIZON
+):
     """Σ over the two episodes before the update, each of its own policy's, and one at θ¹ of their probability times the
     step of η that the learner takes. inner: settings of the inner loss."""
-    learner = learner_with(inner, correction)
-    everything = trajectory(HORIZON, LOGITS)._replace(params_version=())
+    learner = learner_with(inner, correction, horizon)
+    states = episodes(horizon)[0]
+    everything = trajectory(horizon, LOGITS)._replace(params_version=())
 
     def batch(chosen, policies, version):
         own = jax.tree.map(lambda x: jnp.asarray(x)[:, chosen], everything)
-        acted = [jnp.asarray(p)[STATES[:-1]][:, c] for p, c in zip(policies, chosen, strict=True)]
+        acted = [jnp.asarray(p)[states[:-1]][:, c] for p, c in zip(policies, chosen, strict=True)]
         return own._replace(
             behaviour_logits=jnp.stack(acted, axis=1), params_version=jnp.full(STREAMS, version, jnp.int32)
         )
@@ -76,15 +79,16 @@ def expected_through_the_learner(inner, correction, behaviours: Sequence[np.ndar
     def of(first, second, last):
         begun, _ = learner.step(learner.init(jax.random.key(0)), batch(jnp.array([first, second]), behaviours, 0))
         table = begun.inner.params["policy"]["w"]
-        probability = jnp.exp(log_probability(jax.nn.log_softmax(table), HORIZON)[last])
+        probability = jnp.exp(log_probability(jax.nn.log_softmax(table), horizon)[last])
         # The estimate is linear in the outer batch's streams: the same episode twice stands for two.
         ended, _ = learner.step(begun, batch(jnp.array([last, last]), (table, table), 1))
         moved = (a.meta.params["params"]["policy"]["w"] for a in (ended, begun))
-        return probability * HORIZON * jnp.subtract(*moved).reshape(-1)
+        return probability * horizon * jnp.subtract(*moved).reshape(-1)
 
-    first, second, last = np.indices((EPISODES,) * 3).reshape(3, -1)
-    found = jax.jit(jax.vmap(of))(first, second, last).reshape(EPISODES, EPISODES, EPISODES, 4).sum(axis=2)
-    before = (jnp.exp(log_probability(jax.nn.log_softmax(behaviour), HORIZON)) for behaviour in behaviours)
+    count = states.shape[1]
+    first, second, last = np.indices((count,) * 3).reshape(3, -1)
+    found = jax.jit(jax.vmap(of))(first, second, last).reshape(count, count, count, 4).sum(axis=2)
+    before = (jnp.exp(log_probability(jax.nn.log_softmax(behaviour), horizon)) for behaviour in behaviours)
     return jnp.einsum("m,n,mni->i", *before, found)
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from actors.environments.tabular_mdp import MDP, TabularMDP
+from agents.types import FIRST, LAST, MID, Trajectory
 from configs.presets import preset
 from configs.tree import override
 
@@ -93,3 +94,27 @@ def updated(logits, chosen, raw, task):
         score = np.eye(2)[a] - policy[every, s]
         ascent += np.eye(2)[s][..., None] * (gain[..., None] * score)[..., None, :]
     return logits + RATE * weight / (HORIZON + 1) * jnp.mean(ascent, axis=1)
+
+
+def trajectory(chosen, table, k, task) -> Trajectory:
+    """Episodes `chosen` [streams] and their resets as batch k, acted by a table."""
+    first, state, second = (jnp.asarray(x)[chosen] for x in (FIRST_ACTION, STATE, SECOND_ACTION))
+    zeros, rewards = jnp.zeros_like(state), jnp.asarray(task.reward)
+    visited = jnp.stack([zeros, state, zeros, zeros])
+    return Trajectory(
+        observation=jnp.eye(2)[visited],
+        step_type=np.tile([[FIRST], [MID], [LAST], [FIRST]], (1, len(chosen))),
+        action=jnp.stack([first, second, zeros]).astype(jnp.int32),
+        behaviour_logits=table[visited[:-1]],
+        reward=jnp.stack([rewards[0, first], rewards[state, second], 0.0 * zeros]),
+        discount=jnp.ones((HORIZON + 1, len(chosen))),
+        core_state=(),
+        params_version=jnp.full(len(chosen), k, jnp.int32),
+    )
+
+
+def probabilities(table, task):
+    """[EPISODES] of all of them, acted by a table."""
+    policy = jax.nn.softmax(table)
+    moves = task.transition[0, FIRST_ACTION, STATE]
+    return moves * policy[0, FIRST_ACTION] * policy[STATE, SECOND_ACTION]

@@ -124,11 +124,24 @@ def test_lvc_adds_the_outer_products_of_the_own_scores():
     np.testing.assert_allclose(hessian(objective("lvc")) - hessian(objective("plain")), products, rtol=1e-9, atol=1e-12)
 
 
-def test_loaded_dice_without_a_past_is_lvc_and_in_between_it_is_in_between():
+def test_loaded_dice_has_the_products_with_earlier_scores_decayed():
+    """Its Hessian is LVC's and E Σ_t A_t Σ_(u<t) κ^(t-u) (∇log π_t ∇log π_uᵀ + ∇log π_u ∇log π_tᵀ), from the
+    definition; at κ = 1 that is the true one."""
+    scores = jax.jacfwd(log_probs)(LOGITS).reshape(STEPS, 8, 4)
+    rewards = REWARD[STATES[:-1], SEQUENCES]
+    advantage = np.cumsum(rewards[::-1], axis=0)[::-1] - VALUES[STATES[:-1]]
+    probability = np.exp(np.asarray(log_probs(LOGITS)).sum(axis=0))
+    pairs = [(t, u) for t in range(STEPS) for u in range(t)]
     at = {decay: hessian(objective("loaded_dice", decay=decay)) for decay in (0.0, 0.5, 1.0)}
-    np.testing.assert_allclose(at[0.0], hessian(objective("lvc")), rtol=1e-12, atol=1e-14)
+    for decay, found in at.items():
+        products = sum(
+            decay ** (t - u) * np.einsum("b,bi,bj->ij", probability * advantage[t], scores[t], scores[u])
+            for t, u in pairs
+        )
+        closed = hessian(objective("lvc")) + products + products.T
+        np.testing.assert_allclose(found, closed, rtol=1e-10, atol=1e-12)
     exact = hessian(lambda x: true_return(x, 1.0))
-    errors = [np.linalg.norm(at[decay] - exact) for decay in (0.0, 0.5, 1.0)]
+    errors = [np.linalg.norm(found - exact) for found in at.values()]
     assert errors[0] > errors[1] > 100 * errors[2]
 
 

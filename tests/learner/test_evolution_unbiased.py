@@ -12,10 +12,9 @@ import pytest
 
 from configs.tree import override
 from learner.mesh import NoMesh
-from learner.meta_gradients.evolution import Evolution
 from scripts.train import make_learner
 from tests import tiny_bandit
-from tests.smoothing import POINTS, derivative, gauss_hermite
+from tests.smoothing import derivative, expected_estimates
 from tests.tiny_bandit import BANDIT, ENVIRONMENT, ETA, RAW, every_path, followed, lived
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -45,7 +44,7 @@ def through_the_estimator(kind, arms):
     """[2] the expected sum of the life's two meta-gradients, to be ascended."""
     settings = {"differentiation": kind, "standard_deviation": SIGMA}
     config = override(BANDIT, {f"meta_gradient.{n}": v for n, v in settings.items()} | {"streams": 1, "window": 1})
-    learner, evolution = make_learner(config, ENVIRONMENT.spec, mesh=NoMesh()), Evolution(config.meta_gradient, 1)
+    learner = make_learner(config, ENVIRONMENT.spec, mesh=NoMesh())
     born = {name: jnp.asarray(value) for name, value in ETA.items()}
 
     def returns(etas):
@@ -61,29 +60,7 @@ def through_the_estimator(kind, arms):
 
         return jax.vmap(of)(PATHS.astype(np.int32)).sum(axis=0)
 
-    def estimate(window, perturbations, gathered):
-        """perturbations: [pairs, windows, d] that copies have lived under; gathered: as of `Evolution.estimate`."""
-        by_window = [evolution.copies(born, perturbations[:, w]) for w in range(WINDOWS)]
-        etas = jax.tree.map(lambda *x: jnp.stack(x, axis=-1), *by_window)
-        scores = jax.vmap(jax.vmap(lambda etas: evolution.score(returns(etas)[window + 1 :][:1])))(etas)
-        gradient = evolution.estimate(born, gathered, scores).gradient
-        return -jnp.stack([gradient[name] for name in ETA])
-
-    def of_perturbations(drawn):
-        """drawn: [windows, pairs, d]."""
-        total = 0.0
-        for window in range(WINDOWS):
-            alone = (np.arange(WINDOWS) == window)[:, None, None] * drawn
-            past = (np.arange(WINDOWS) <= window)[:, None, None] * drawn
-            own = past if evolution.persistent else alone
-            total += estimate(window, own.swapaxes(0, 1), own.sum(axis=0))
-        return total
-
-    if kind == "finite_differences":
-        return jax.jit(of_perturbations)(jnp.stack([evolution.perturb(None, born)] * WINDOWS))
-    nodes, mass = gauss_hermite(POINTS, WINDOWS * len(ETA))
-    drawn = jnp.asarray(SIGMA * nodes.reshape(-1, WINDOWS, 1, len(ETA)))
-    return mass @ jax.jit(lambda x: jax.lax.map(of_perturbations, x, batch_size=500))(drawn)
+    return expected_estimates(config.meta_gradient, born, returns, WINDOWS)
 
 
 def by_window(arms, sigma=SIGMA):

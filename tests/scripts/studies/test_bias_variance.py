@@ -97,7 +97,7 @@ TINY_MDP = {
 def test_a_large_eta_is_looked_at_along_directions(agent, own):
     """η a table of logits, or a reward's: with λ = 1 the derivative of what lives earn, without it something else.
 
-    10,000 lives, for their time: z-tests of 100,000 are in test_maml_unbiased.py, of MAML, and test_mdp_estimators.py.
+    10,000 lives, for their time: z-tests of 100,000 are in test_maml_unbiased.py and test_lirpg_unbiased.py.
     """
     problem = Problem(override(tabular(agent), TINY_MDP | own), own_tasks=False)
     found = bias_variance(problem, {"none": {}, "full": {"correction": 1.0}}, 10_000, eps=0.2, directions=0)
