@@ -12,10 +12,8 @@ from learner.config import MetaGradientConfig
 from learner.meta_gradients.evolution import Evolution
 
 Score = Callable[[jax.Array], jax.Array]  # [windows, d] η of each window -> what the life earns
-POINTS = 7  # of the quadrature, in each dimension
-
-
 Returns = Callable[[MetaParams], jax.Array]  # η of each window, leaves [windows] -> [windows + 1] what batches earn
+POINTS = 7  # of the quadrature, in each dimension
 
 
 def gauss_hermite(points: int, dimensions: int) -> tuple[np.ndarray, np.ndarray]:
