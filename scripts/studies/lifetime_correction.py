@@ -186,10 +186,10 @@ def setting(scale: str) -> str:
         f" 16 streams of {STEPS[scale] // 16:,} steps in one life. Two Colors swaps its rewards {SWAPS - 1} times,"
         f" Catch left and right; mlp 64-64, Adam 3e-3, unroll 20; η's Adam {self_tuning.META_RATE:g}; the outer γ' is"
         f" {GAMMA:g}. The outer loss is the policy gradient alone, so that it stands for the return. λ weighs the sum"
-        f" of 320 scores. With η held still and γ alone in it, one life a seed is looked at, for"
-        f" {LOOKED_AT_STEPS[scale] // 16:,} steps, the same by every estimate: by its direct part, by the correction"
-        " at λ = 1, and by finite differences of the return of copies that act the window at raw"
-        f" η ± {WIDTH:g} with the life's random numbers. Any λ is a mix of the first"
+        f" of 320 scores; the lives with each λ have the same seeds. With η held still and γ alone"
+        f" in it, one life a seed is looked at, for {LOOKED_AT_STEPS[scale] // 16:,} steps, the same by every estimate:"
+        " by its direct part, by the correction at λ = 1, and by finite differences of the return of copies that act"
+        f" the window at raw η ± {WIDTH:g} with the life's random numbers. Any λ is a mix of the first"
         " two. Derivatives are those of the outer loss: negative where more of a parameter earns more. Intervals hold"
         " for all claims of a kind together (Bonferroni)."
     )
@@ -204,8 +204,8 @@ STUDY = Study(
     ),
     minutes={
         "smoke": "1 min",
-        "small": "13 min (estimated; 9.5 min with half of the programs compiled)",
-        "paper": "3 days (projected from `small`: 1.2 ms an update of a life, five times that with η held still)",
+        "small": "9 min (projected: 16 min of processor time were measured, beside other work)",
+        "paper": "14 h (projected from `small`: 0.8 ms an update of a life, twice that with η held still)",
     },
     seeds={"smoke": 2, "small": 20, "paper": 30},
     cells=_cells,
