@@ -160,7 +160,11 @@ class Learner:
         )
 
     def step(
-        self, state: LearnerState, trajectory: Trajectory, estimate: Estimate | None = None
+        self,
+        state: LearnerState,
+        trajectory: Trajectory,
+        estimate: Estimate | None = None,
+        correction_scale: Array | float = 1.0,
     ) -> tuple[LearnerState, dict[str, Array]]:
         """Uses batch D^k: closes the window that it ends, if any, then updates θ with it.
 
@@ -171,6 +175,7 @@ class Learner:
           trajectory: D^k.
           estimate: the window's meta-gradient, where it is told by copies of the life (see `evolution`): the learner
             itself sees no copies.
+          correction_scale: times λ; an argument, so that lives with different λ can be one program.
 
         Returns the next state and this step's metrics (device scalars; nothing waits for them), among them
         `skipped/leaves`, a [number of leaves] bool vector of the inner gradient's non-finite leaves (see `leaf_names`).
@@ -183,7 +188,7 @@ class Learner:
         forward = None
         if self._self_tuned and state.tape:
             last = last_entry(trajectory, count, stream_return, baseline)
-            state, metrics, forward = self._close(state, last, estimate)
+            state, metrics, forward = self._close(state, last, estimate, correction_scale)
         inner, (grads, logits, applied), kept, trace, skipped, logs = self._update_inner(
             state, trajectory, count, baseline, state.tape, forward
         )
@@ -264,7 +269,7 @@ class Learner:
         return not self._trace and not (self._reverse and self._reverse.place(0) is not Place.PLAIN)
 
     def _close(
-        self, state: LearnerState, last: TapeEntry, estimate: Estimate | None
+        self, state: LearnerState, last: TapeEntry, estimate: Estimate | None, correction_scale: Array | float
     ) -> tuple[LearnerState, dict[str, Array], Forward | None]:
         """What batch D^k, k = length of the tape, is to the open window: its end, or one more of its boundaries.
 
@@ -285,6 +290,7 @@ class Learner:
                     state.tape[-1].trajectory if same else last.trajectory,
                     last.stream_return,
                     weight,
+                    correction_scale,
                     by_stream=closer,
                 )
             if not ends:
@@ -292,7 +298,12 @@ class Learner:
             estimate, trace = self._trace.estimate(trace, state.meta.params, by_stream=closer)
         elif ends and self._reverse:
             estimate, logs, forward = self._reverse(
-                state.meta.params, state.tape, state.inner, last, self._looks_closer(state.meta_updates)
+                state.meta.params,
+                state.tape,
+                state.inner,
+                last,
+                self._looks_closer(state.meta_updates),
+                correction_scale,
             )
         elif ends:
             if estimate is None:

@@ -47,6 +47,7 @@ class Life(NamedTuple):
     actor: Any  # environments, their last time steps, and the core state
     stale: Params  # at lag 1 the parameters before the last update; () at lag 0
     key: Array  # the actor's
+    correction_scale: Array  # times the experiment's λ
     copies: Copies | tuple[()] = ()  # for differentiation by perturbed copies
 
 
@@ -125,12 +126,19 @@ class Lives:
         """Agent steps of one life between two steps of η, those on which an episode is reset included."""
         return self._learner.span * self._config.unroll * self._config.streams
 
-    def start(self, seeds: Sequence[int], meta_params: MetaParams | None = None) -> Life:
+    def start(
+        self,
+        seeds: Sequence[int],
+        meta_params: MetaParams | None = None,
+        correction_scales: Sequence[float] | None = None,
+    ) -> Life:
         """Lives whose first window has begun: [number of seeds] leads every shape.
 
         `meta_params`: raw η at birth, with a leading [number of seeds]; else the agent's own (if shared, the first's).
+        `correction_scales`: times the experiment's λ, of each life; else 1.
         """
-        return self._start(*self._keys(seeds), meta_params)
+        scales = jnp.ones(len(seeds)) if correction_scales is None else jnp.asarray(correction_scales, float)
+        return self._start(*self._keys(seeds), scales, meta_params)
 
     def earned(self, seeds: Sequence[int], meta_params: MetaParams | None = None) -> Array:
         """[lives] Σ_{k ≥ 1} w_k R̄_k of each life's first window, in the outer loss's units; arguments as of `start`.
@@ -155,34 +163,34 @@ class Lives:
     def _vmap(self, function: Callable) -> Callable:
         return jax.vmap(function, axis_name=LIVES)
 
-    def _start_one(self, seed: Array, streams: Array, meta_params: MetaParams | None) -> Life:
+    def _start_one(self, seed: Array, streams: Array, correction_scale: Array, meta_params: MetaParams | None) -> Life:
         key = jax.random.fold_in(jax.random.key(seed), 0)
         learner = self._learner.init(key)
         if meta_params is not None:
             learner = self._learner.init(key, learner.meta._replace(params=meta_params))
         elif self._shared:
             learner = self._learner.init(key, jax.tree.map(lambda x: jax.lax.all_gather(x, LIVES)[0], learner.meta))
-        life = self._be_born(learner, streams, actor_key(seed, 0, 0))
+        life = self._be_born(learner, streams, actor_key(seed, 0, 0), correction_scale)
         if not self._staggered:
             return life
         age = jax.random.randint(jax.random.fold_in(life.key, _AGE), (), 0, self._lifetime)
         return life._replace(learner=life.learner._replace(meta_updates=age))
 
-    def _be_born(self, learner: LearnerState, streams: Array, key: Array) -> Life:
+    def _be_born(self, learner: LearnerState, streams: Array, key: Array, correction_scale: Array) -> Life:
         """A life from its first parameters to the first update of its first window."""
         zero = jnp.zeros((), jnp.int32)
         learner = learner._replace(inner_updates=zero, meta_updates=zero)
         task = jax.random.fold_in(key, _TASK) if self._own_tasks else None
         actor = start_in_graph(self._learner.agent, self._environment, streams, task)
         stale = learner.inner.params if self._config.lag == "1" else ()
-        life = Life(learner, actor, stale, key)
+        life = Life(learner, actor, stale, key, correction_scale)
         if self._skip:
             first = jax.random.randint(jax.random.fold_in(key, _FIRST), (), 0, self._skip + 1)
             life = jax.lax.while_loop(lambda life: life.learner.inner_updates < first, self._skipped, life)
         return self._update(life)[0]._replace(copies=self._copies(life))
 
     def _earned_one(self, seed: Array, streams: Array, meta_params: MetaParams | None) -> Array:
-        life = _with_tape(self._start_one(seed, streams, meta_params), ())
+        life = _with_tape(self._start_one(seed, streams, jnp.ones(()), meta_params), ())
         _, metrics = jax.lax.scan(lambda life, _: self._outside(life), life, length=self._learner.span)
         weights = outer_weights(self._config.meta_gradient.objective, self._learner.span)[1:]
         return jnp.sum(jnp.asarray(weights, metrics["return"].dtype) * metrics["return"])
@@ -228,7 +236,8 @@ class Lives:
         key, params_key, streams_key = jax.random.split(jax.random.fold_in(life.key, _REBORN), 3)
         streams = jax.random.bits(streams_key, (self._config.streams, 2), jnp.uint32)
         learner = self._learner.init(params_key, life.learner.meta)
-        return self._be_born(learner._replace(baseline=life.learner.baseline), streams, key)
+        learner = learner._replace(baseline=life.learner.baseline)
+        return self._be_born(learner, streams, key, life.correction_scale)
 
     def _update(self, life: Life, estimate: Estimate | None = None) -> tuple[Life, dict[str, Array]]:
         """One batch and what the learner makes of it; `estimate` for its window's end."""
@@ -245,7 +254,7 @@ class Lives:
             jax.random.fold_in(life.key, index),
         )
         stale = learner.inner.params if late else ()
-        learner, metrics = self._learner.step(learner, trajectory, estimate)
+        learner, metrics = self._learner.step(learner, trajectory, estimate, life.correction_scale)
         real = real_transitions(trajectory.step_type)
         metrics["reward"] = jnp.sum(trajectory.reward * real) / jnp.maximum(jnp.sum(real), 1)
         metrics["return"] = jnp.mean(self._learner.agent.stream_return(trajectory))

@@ -125,6 +125,7 @@ class ReverseMetaGradient:
         final: InnerState,
         last: TapeEntry,
         apart: bool = True,
+        correction_scale: Array | float = 1.0,
     ) -> tuple[Estimate, dict[str, Array], Forward | None]:
         """The meta-gradient of one window.
 
@@ -135,6 +136,7 @@ class ReverseMetaGradient:
           last: holds the newest batch (the next window's first), its stream returns and baseline, and the number of
             inner updates before it; nothing else is read.
           apart: whether to propagate direct and correction part apart, for their norms and their cosine.
+          correction_scale: times λ.
 
         Returns:
           The estimate; the outer loss's parts at `final` (with those of the matching loss, where there is one); and the
@@ -157,7 +159,8 @@ class ReverseMetaGradient:
         adjoint = self._start(gradient, final, apart=apart)
         score_weights = [None] * len(entries)
         if self._correction.coefficient:
-            score_weights = self._score_weights([(entry.stream_return, entry.baseline) for entry in entries])
+            batches = [(entry.stream_return, entry.baseline) for entry in entries]
+            score_weights = self._score_weights(batches, correction_scale)
         shares = []
         later = range(1, window)
         if len(later) > 1 and not self._keep and isinstance(last.stream_return, jax.core.Tracer):
@@ -176,10 +179,10 @@ class ReverseMetaGradient:
             return self._finish_initial(adjoint, apart=apart), logs, forward
         return self._finish(meta_params, shares, apart=apart), logs, forward
 
-    def _score_weights(self, batches: Sequence[tuple[Array, Array]]) -> list[Array]:
-        """[B] -C_j for each batch of the window, from its stream returns and its baseline."""
+    def _score_weights(self, batches: Sequence[tuple[Array, Array]], scale: Array | float) -> list[Array]:
+        """[B] -C_j for each batch of the window, from its stream returns and its baseline; `scale` times λ."""
         returns, baselines = (jnp.stack(values) for values in zip(*batches, strict=True))
-        return list(-score_coefficients(returns, baselines, self._weights, self._correction))
+        return list(-scale * score_coefficients(returns, baselines, self._weights, self._correction))
 
     def _pull(self, meta_params, tape, entry: TapeEntry, adjoint, terms, scores, *, first: bool) -> tuple:
         """One update of the sweep: `_pull_back`, and what later batches' scores add to the adjoint of its input.

@@ -95,18 +95,20 @@ class TraceMetaGradient:
         trajectory: Trajectory,
         stream_return: Array,
         weight: float,
+        correction_scale: Array | float,
         by_stream: bool,
     ) -> tuple[TraceState, dict[str, Array]]:
         """Adds weight · (zᵀ∂outer/∂θ - λ (R̄ q - q_b)) at one batch, before the update that uses the batch.
 
-        `tape`: the open window's. `by_stream`: each stream's part apart, which takes a tangent of the outer loss along
-        every z; one gradient and its products with them do without.
+        `tape`: the open window's. `correction_scale`: times λ. `by_stream`: each stream's part apart, which takes a
+        tangent of the outer loss along every z; one gradient and its products with them do without.
         """
         anchor = base.window_anchor(self._anchor_logits, tape, trajectory)
-        return self._gather(trace, params, trajectory, anchor, stream_return, weight, by_stream=by_stream)
+        given = (trace, params, trajectory, anchor, stream_return, weight, correction_scale)
+        return self._gather(*given, by_stream=by_stream)
 
     def _gather(
-        self, trace, params, trajectory, anchor, stream_return, weight, *, by_stream: bool
+        self, trace, params, trajectory, anchor, stream_return, weight, correction_scale, *, by_stream: bool
     ) -> tuple[TraceState, dict[str, Array]]:
         def loss(params):
             return base.outer_loss(self._update.agent, params, trajectory, anchor)
@@ -122,7 +124,8 @@ class TraceMetaGradient:
             gradient, logs = jax.grad(mean_loss, has_aux=True)(params)
             whole = jax.vmap(lambda z: _tree_dot(z, gradient))(trace.sensitivity.params)
             direct = jnp.broadcast_to(whole[:, None] / stream_return.size, trace.direct.shape)
-        correction = -self._correction.coefficient * (stream_return.mean() * trace.scores - trace.scores_baseline)
+        coefficient = correction_scale * self._correction.coefficient
+        correction = -coefficient * (stream_return.mean() * trace.scores - trace.scores_baseline)
         trace = trace._replace(direct=trace.direct + weight * direct, correction=trace.correction + weight * correction)
         return trace, logs
 

@@ -36,10 +36,19 @@ def run_arm(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[R
     return rows
 
 
-def live(lives: Lives, seeds: Sequence[int], windows: int, tell: Callable[[float], None]) -> tuple[Life, list[Row]]:
-    """The lives at their end, and a row for each of them and each hundredth of it: means over the steps in it."""
+def live(
+    lives: Lives,
+    seeds: Sequence[int],
+    windows: int,
+    tell: Callable[[float], None],
+    correction_scales: Sequence[float] | None = None,
+) -> tuple[Life, list[Row]]:
+    """The lives at their end, and a row for each of them and each hundredth of it: means over the steps in it.
+
+    `correction_scales`: see `Lives.start`.
+    """
     chunk = max(1, windows // POINTS)
-    state, rows = lives.start(seeds), []
+    state, rows = lives.start(seeds, correction_scales=correction_scales), []
     for end in range(chunk, max(windows, chunk) + 1, chunk):
         state, records = lives.run(state, chunk)
         means = {

@@ -129,6 +129,38 @@ def _is_biased(where: str, found: dict[str, np.ndarray], claims: int) -> Verdict
     )
 
 
+def judge_variant(rows: Sequence[Row], group: str, variant: str, parameter: str) -> list[Verdict]:
+    """Whether the estimate is less far off in a variant of a group: in itself, and as a multiple of the derivative.
+
+    The variant's lives learn in another way, so that the derivative of what they earn is another one.
+    """
+    names = ("direct", "truth")
+    values = [_columns(rows, name, parameter)[column] for name in (variant, group) for column in names]
+    means = np.reshape([column.mean() for column in values], (2, 2))
+    gap, factor = abs(means[:, 0] - means[:, 1]), means[:, 0] / means[:, 1]
+
+    def gained(mean: np.ndarray) -> float:
+        return abs(mean[2] - mean[3]) - abs(mean[0] - mean[1])
+
+    def log_ratio(mean: np.ndarray) -> float:
+        return np.log10(abs((mean[2] / mean[3]) / (mean[0] / mean[1])))
+
+    verdicts = []
+    for claim, found, unit, statistic, name in (
+        ("is nearer the derivative", gap, "off", gained, "difference"),
+        ("is a smaller multiple of the derivative", factor, "times", log_ratio, "log10 of the ratio"),
+    ):
+        gain = jackknife(statistic, np.stack(values, axis=1), 1 - 0.05 / 2)
+        verdicts.append(
+            Verdict(
+                f"{variant}, {parameter}: without correction the estimate's mean {claim} than in {group}",
+                f"{found[0]:.3g} against {found[1]:.3g} {unit}; {name}, paired {gain}, n = {len(values[0])}",
+                "agree" if gain.low > 0 else "disagree" if gain.high < 0 else "undecided",
+            )
+        )
+    return verdicts
+
+
 def _pays(where: str, found: dict[str, np.ndarray], weight: float, claims: int) -> Verdict:
     gain = _gain(found, weight, 1 - 0.05 / claims)
     return Verdict(

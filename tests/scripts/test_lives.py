@@ -63,6 +63,21 @@ def test_a_life_in_the_graph_is_the_one_outside(settings):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), own, expected.inner.params)
 
 
+@pytest.mark.parametrize("differentiation", ["reverse", "trace"])
+def test_lives_with_different_corrections_in_one_program_are_those_apart(differentiation):
+    own = {"game": "catch", "lag": "0", "meta_gradient.objective": "all", "meta_gradient.diagnostics": 0}
+    own |= {"meta_gradient.differentiation": differentiation, "self_tuned.parameters": ("gamma",)}
+
+    def vectors(correction, seeds, scales=None):
+        lives = Lives(override(preset("smoke"), SMALL | own | {"correction": correction}), tell_gradient=True)
+        return np.asarray(lives.run(lives.start(seeds, None, scales), 4)[1]["meta_grad/vector"])
+
+    together = vectors(2.0, [3, 3, 3], [0.0, 0.25, 1.0])
+    for found, correction in zip(together, (0.0, 0.5, 2.0), strict=True):
+        np.testing.assert_allclose(found, vectors(correction, [3])[0], rtol=2e-3)
+    assert len({*together[:, -1].ravel()}) == 3
+
+
 def test_shared_lives_follow_the_mean_of_their_meta_gradients():
     """With plain SGD on η, the first step of shared lives is the mean of the steps of separate ones."""
     config = override(

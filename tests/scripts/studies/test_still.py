@@ -58,3 +58,15 @@ def test_a_gain_is_the_ratio_of_squared_errors():
     assert 0.92 < np.mean((found[:, 1] < gain) & (gain < found[:, 2])) < 0.98
     none = still._gain(looked_at(rng), 0.0)
     assert none.low == none.mean == none.high == 0.0
+
+
+def test_a_variant_may_be_nearer_and_yet_overstate_by_more():
+    rng = np.random.default_rng(3)
+    means = {"plain": (3.0, 1.0), "variant": (1.0, 0.2)}
+    rows = [
+        {"cell": cell, "parameter": "gamma", "direct": direct + noise, "truth": truth + noise}
+        for cell, (direct, truth) in means.items()
+        for noise in 0.05 * rng.normal(size=LIVES)
+    ]
+    nearer, factor = still.judge_variant(rows, "plain", "variant", "gamma")
+    assert nearer.verdict == "agree" and factor.verdict == "disagree"
