@@ -58,6 +58,7 @@ def main(words: list[str]) -> int:
     ours, console = Ours(given.lives), Console(stderr=True)
     for turn in range(given.rounds):
         console.print(f"round {turn + 1} of {given.rounds}")
+        ours.measure()  # warms up, as the others do
         took, gradient = ours.measure()
         side = _torch(given.torch, "side", given.lives, turn)
         one = _torch(given.torch, "one", given.lives // PART, turn)

@@ -32,7 +32,7 @@ ALPHAS = {"smoke": (0.5,), "small": (0.5, 0.8, 0.95), "paper": (0.5, 0.8, 0.9, 0
 GRID = {"smoke": (2.0,), "small": (1.0,), "paper": (1.0, 1.75, 2.5, 3.25, 4.0)}
 LIVES = {"smoke": 10, "small": 10_000, "paper": 100_000}  # of a seed
 ALPHA_WINDOWS = {"smoke": (2,), "small": (UPDATES,), "paper": (8, 22, UPDATES)}
-PAPER = "1.2 days (projected: 21 programs of 50M lives at 0.08 ms, one at 0.3 ms)"
+PAPER = "9 h (projected: 21 programs of 50M lives at 0.027 ms, one at 0.07 ms)"
 BASELINE = "λ=1 with a baseline"
 
 
