@@ -204,7 +204,7 @@ STUDY = Study(
     ),
     minutes={
         "smoke": "1 min",
-        "small": "9 min (projected: 16 min of processor time were measured, beside other work)",
+        "small": "8 min",
         "paper": "14 h (projected from `small`: 0.8 ms an update of a life, twice that with η held still)",
     },
     seeds={"smoke": 2, "small": 20, "paper": 30},
