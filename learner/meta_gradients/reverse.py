@@ -295,8 +295,7 @@ class ReverseMetaGradient:
             pulled = through._replace(params=jax.tree.map(jnp.add, through.params, hessian))
             return select(entry.applied, pulled, adjoint), share
 
-        # One part after the other: side by side they are slower on a CPU, as a trace's directions are.
-        return jax.lax.map(lambda part: pull(*part), (adjoint, terms))
+        return base.in_turn(lambda part: pull(*part), (adjoint, terms))
 
     def _finish_initial(self, adjoint: InnerState, *, apart: bool) -> Estimate:
         """The meta-gradient where η is θ⁰: the adjoint of θ⁰ itself."""

@@ -65,11 +65,10 @@ class TraceMetaGradient:
             new, grads, logs = self._update(meta_params, state, trajectory, count)
             return new, (grads, logs)
 
-        # One direction after another, all through the same linearisation: side by side, each layer's tangents of all
-        # directions would go through memory between two layers (twice as slow on a CPU).
+        # All directions go through the same linearisation.
         new, along, (grads, logs) = jax.linearize(psi, meta_params, state, has_aux=True)
         old = jax.tree.map(lambda z: self._decay * z, trace.sensitivity)
-        tangent = jax.lax.map(lambda direction: along(*direction), (directions, old))
+        tangent = base.in_turn(lambda direction: along(*direction), (directions, old))
         if self._correction.coefficient:
             agent = self._update.agent
             gradient = jax.grad(
@@ -119,7 +118,7 @@ class TraceMetaGradient:
 
         if by_stream:
             _, along, logs = jax.linearize(loss, params, has_aux=True)
-            direct = jax.lax.map(along, trace.sensitivity.params) / stream_return.size
+            direct = base.in_turn(along, trace.sensitivity.params) / stream_return.size
         else:
             gradient, logs = jax.grad(mean_loss, has_aux=True)(params)
             whole = jax.vmap(lambda z: _tree_dot(z, gradient))(trace.sensitivity.params)
