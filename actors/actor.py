@@ -1,6 +1,7 @@
 """An actor: a recorder with its random keys, its count of unrolls and its state."""
 
 import functools
+import threading
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -59,8 +60,14 @@ class Actor:
 
 @functools.lru_cache(maxsize=4)
 def _agent(make_agent: Callable[[EnvironmentSpec], Agent], spec: EnvironmentSpec) -> Agent:
-    """One agent for all actors of a process: its functions are the key under which jax keeps what it compiled."""
+    """One agent for all actors of a process: its functions are the key under which jax keeps what it compiled.
+
+    Call it with `_one_agent` held: a cache alone lets threads that start together make one each.
+    """
     return make_agent(spec)
+
+
+_one_agent = threading.Lock()
 
 
 def make_actor(
@@ -89,7 +96,8 @@ def make_actor(
       threads: EnvPool's threads in this actor, at least 1; no effect on pure JAX environments.
     """
     seeds = stream_seeds(seed, actor_index, incarnation, num_streams)
-    agent = _agent(make_agent, environment_spec(game, config))
+    with _one_agent:
+        agent = _agent(make_agent, environment_spec(game, config))
     jax_environment = make_jax_environment(game, config)
     if jax_environment is not None:
         recorder = ScanRecorder(agent, jax_environment, seeds, unroll_length)

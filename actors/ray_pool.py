@@ -101,6 +101,8 @@ class RayPool(SupervisedPool):
     def _wait(self, handles: Sequence[concurrent.futures.Future], timeout: float) -> list[int]:
         end = time.monotonic() + timeout
         sent = concurrent.futures.wait(handles, timeout).done
+        if unsent := [index for index, handle in enumerate(handles) if handle in sent and handle.exception(timeout=0)]:
+            return unsent  # `_result` raises what went wrong
         references = {handle.result(timeout=0): index for index, handle in enumerate(handles) if handle in sent}
         if not references:
             return []

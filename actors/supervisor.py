@@ -58,6 +58,7 @@ class SupervisedPool:
         self._started = [False] * num_actors  # the incarnation has delivered
         self._failures: collections.deque[float] = collections.deque()
         self._failures_in_a_row = [0] * num_actors
+        self._computing: VersionedParams | None = None  # the newest, until their values are there
         self._failure: ActorFailure | None = None
         self._events: list[str] = []
         self._restored: tuple[dict[str, Any] | None, ...] | None = None
@@ -120,6 +121,7 @@ class SupervisedPool:
 
     def publish(self, params: VersionedParams) -> None:
         self._schedule.publish(params.version)
+        self._computing = params
         self._params[params.version] = self._share(params)
         self._dispatch()
 
@@ -147,6 +149,8 @@ class SupervisedPool:
 
     def state(self, timeout: float) -> dict[str, Any]:
         end = time.monotonic() + timeout
+        if self._schedule.batch_index != self._schedule.latest_version:
+            raise RuntimeError("the last batch had no update")
         # What an older version still has to act, it acts now: whoever restores this state has the latest version only.
         self._dispatch(below=self._schedule.latest_version)
         while not self._schedule.idle():
@@ -226,6 +230,11 @@ class SupervisedPool:
             self._started[actor] = True
             self._failures_in_a_row[actor] = 0
         now = time.monotonic()
+        if self._computing is not None:
+            if all(leaf.is_ready() for leaf in jax.tree.leaves(self._computing.params) if isinstance(leaf, jax.Array)):
+                self._computing = None
+            else:  # what they wait for may be the learner: an update can take longer than an unroll ever may
+                self._deadlines = {actor: (now + seconds, seconds) for actor, (_, seconds) in self._deadlines.items()}
         late = [actor for actor in self._handles if now > self._deadlines[actor][0]]
         for actor in late:
             self._fail(actor, self._overdue(actor, self._deadlines[actor][1]))

@@ -86,7 +86,6 @@ class Loop:
         """Runs the life and saves it at the end, whatever the end was."""
         started = last_save = time.monotonic()
         already = progress.wall_seconds
-        pool_agrees = True  # the pool's state fits `state`: not while a batch is taken and its version not published
         since, at_line = [], progress  # the metrics since the last line, and where the life stood then
         self._pool.start(VersionedParams(state.inner_updates, state.inner.params))
         try:
@@ -94,10 +93,8 @@ class Loop:
                 trajectory = self._next_batch()
                 if trajectory is None:
                     break
-                pool_agrees = False
                 state, metrics = self._learner.step(state, trajectory)
                 self._pool.publish(VersionedParams(state.inner_updates, state.inner.params))
-                pool_agrees = True
                 if since:  # the update before: looking at this one would wait for the device
                     self._check_finite(since[-1], state)
                 since.append(metrics)
@@ -110,7 +107,7 @@ class Loop:
                 for text in self._pool.events():
                     self._event(text)
                 if now - last_save > self._checkpoint.seconds:
-                    self._save_all(state, progress, self._pool_state(state, pool_agrees, self._get_seconds), last=False)
+                    self._save_all(state, progress, self._pool_state(state, self._get_seconds), last=False)
                     last_save = time.monotonic()
             if since:
                 self._write_line(state, progress, since, at_line)
@@ -119,7 +116,7 @@ class Loop:
                 self._event(text)
             failure = sys.exc_info()[1]
             try:
-                self._save_all(state, progress, self._pool_state(state, pool_agrees, LAST_STATE_SECONDS), last=True)
+                self._save_all(state, progress, self._pool_state(state, LAST_STATE_SECONDS), last=True)
             except TrainingStopped as unsaved:
                 if failure is None:
                     raise
@@ -187,12 +184,10 @@ class Loop:
             | means
         )
 
-    def _pool_state(self, state: LearnerState, agrees: bool, seconds: float) -> dict[str, Any]:
+    def _pool_state(self, state: LearnerState, seconds: float) -> dict[str, Any]:
         """The actors' state, or one that starts them anew where they cannot give it in time or it would not fit."""
         try:
-            if agrees:
-                return self._pool.state(timeout=seconds)
-            reason = "the last batch had no update"
+            return self._pool.state(timeout=seconds)
         except Exception as error:  # whatever it is, the parameters must still be saved
             reason = f"{type(error).__name__}: {error}"
         self._event(f"the actors' states could not be saved ({reason}): a resumed run starts new episodes")

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -75,8 +74,11 @@ def _problem_with_checkpoints(run_dir: str) -> str:
 
     Found by a process of its own: reading starts JAX, and here Ray has to be started before that, but not in vain.
     """
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as reader:
-        return reader.submit(_read_checkpoint, Path(run_dir) / CHECKPOINTS).result(timeout=READ_SECONDS)
+    with multiprocessing.get_context("spawn").Pool(1) as reader:  # which its end kills
+        try:
+            return reader.apply_async(_read_checkpoint, (Path(run_dir) / CHECKPOINTS,)).get(timeout=READ_SECONDS)
+        except multiprocessing.TimeoutError:
+            return f"{Path(run_dir) / CHECKPOINTS} could not be read within {READ_SECONDS:g} s"
 
 
 def _read_checkpoint(directory: Path) -> str:
@@ -219,7 +221,7 @@ class _Session:
 
 
 class _stop_on_signals:
-    """The first Ctrl-C or SIGTERM ends the life after the update under way; the second ends the process."""
+    """The first Ctrl-C or SIGTERM ends the life after the update under way; a second Ctrl-C breaks that off, and saves."""
 
     def __init__(self, life: Any, event: Any):
         self._life, self._event = life, event
@@ -241,11 +243,11 @@ class _stop_on_signals:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._life.request_stop()
         self._restore()
-        self._event(f"{signal.Signals(number).name}: stopping after this update and saving; once more ends at once")
+        self._event(f"{signal.Signals(number).name}: stopping after this update and saving; once more breaks it off")
 
 
 def make_agent_from(config: ExperimentConfig) -> functools.partial:
-    """(spec) -> agent; can be sent to another process, and is equal for equal settings."""
+    """(spec) -> agent; can be sent to another process. Make it once: its agents' functions are jax's cache keys."""
     return functools.partial(_agent, config.agent, agent_settings(config))
 
 

@@ -1,1 +1,1 @@
-"""Ways to differentiate through the window: the reverse adjoint sweep and the forward trace."""
+"""Ways to differentiate through the window: the reverse adjoint sweep, the forward trace, and copies of the life."""

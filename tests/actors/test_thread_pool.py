@@ -1,8 +1,10 @@
 import subprocess
 import sys
 import threading
+import time
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from actors.actor import Actor
@@ -75,6 +77,36 @@ def test_a_hung_actor_is_replaced(kit, echo_pool):
     release.set()
     assert batches[1].observation[0, :, 0].tolist() == [4, 4, 0, 0]
     assert pool.events() == ["actor 1 lost (TimeoutError: no unroll within 0.5 s): replaced by incarnation 1"]
+
+
+def test_an_actor_is_not_lost_while_the_learner_computes_its_parameters(kit, echo_pool):
+    pool, versions = echo_pool("0", kit.ActorPoolConfig(hang_seconds=0.5), lambda: None)
+    kit.run(pool, versions, 0, 2)  # compiles what actors do
+    pool.get(timeout=30)
+
+    @jax.jit
+    def slow(params):
+        zero = jax.lax.fori_loop(0, 100_000, lambda _, x: jnp.tanh(x @ x), jnp.zeros((128, 128)))[0, 0]
+        return jax.tree.map(lambda leaf: leaf + zero, params)
+
+    params = versions(3).params
+    slow.lower(params).compile()
+    start = time.monotonic()
+    params = slow(params)
+    pool.publish(VersionedParams(3, params))
+    assert pool.get(timeout=60).params_version.tolist() == [3] * 4
+    assert time.monotonic() - start > 1, "the parameters came too soon to tell anything"
+    assert pool.events() == []
+
+
+def test_a_batch_without_an_update_leaves_no_state(kit, echo_pool):
+    pool, versions = echo_pool("1", kit.ActorPoolConfig(), lambda: None)
+    kit.run(pool, versions, 0, 2)
+    pool.get(timeout=30)
+    with pytest.raises(RuntimeError, match="the last batch had no update"):
+        pool.state(timeout=30)
+    pool.publish(versions(3))
+    assert pool.state(timeout=30)["schedule"]["batch_index"] == 3
 
 
 def test_an_error_that_repeats_at_once_ends_the_pool(kit, echo_pool):
