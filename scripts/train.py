@@ -221,7 +221,7 @@ class _Session:
 
 
 class _stop_on_signals:
-    """The first Ctrl-C or SIGTERM ends the life after the update under way; a second Ctrl-C breaks that off, and saves."""
+    """The first Ctrl-C or SIGTERM ends the life after the update under way; a second Ctrl-C breaks that off."""
 
     def __init__(self, life: Any, event: Any):
         self._life, self._event = life, event

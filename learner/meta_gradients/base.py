@@ -67,8 +67,8 @@ def in_turn(function: Callable[[Any], Any], items: Any) -> Any:
     """What `jax.vmap` returns for `items` (trees with a leading axis), one item after the other.
 
     Side by side, each layer's values of all items would go through memory between two layers: slower on a CPU.
-    A loop does, but for XLA's own convolutions: its CPU compiler leaves them as they stand in a loop's body, and a sweep
-    through padded ones is five times slower so. Where there are any, the program has no loop: docs/performance.md.
+    A loop does, but for XLA's own convolutions: its CPU compiler leaves them as they stand in a loop's body, where a
+    sweep through padded ones is five times slower. Where there are any, the program has no loop: docs/performance.md.
     """
     parts = [jax.tree.map(lambda leaf, i=i: leaf[i], items) for i in range(len(jax.tree.leaves(items)[0]))]
     if len(parts) > 1 and "conv_general_dilated" not in str(jax.make_jaxpr(function)(parts[0])):

@@ -1,9 +1,9 @@
 """Reverse differentiation: one adjoint sweep over the live tape (mixed mode).
 
-The inner updates that really happened are the forward pass. Each step of the sweep takes one update's linearisation,
-kept on the tape or rebuilt from it (then activation memory does not grow with K), and pulls the adjoint of (θ^(j+1),
-opt^(j+1)) back to (θ^j, opt^j). Hessian-vector products are forward-over-reverse (Kemaev et al. 2025): one tangent of the
-inner loss's gradient, along the adjoint that came through the optimiser, yields both (∂²L/∂θ²)ᵀv and (∂²L/∂η∂θ)ᵀv,
+The inner updates that really happened are the forward pass. Each step of the sweep takes one update's linearisation
+(kept on the tape, or rebuilt from it: then activation memory does not grow with K) and pulls the adjoint of (θ^(j+1),
+opt^(j+1)) back to (θ^j, opt^j). Hessian-vector products are forward-over-reverse (Kemaev et al. 2025): one tangent of
+the inner loss's gradient, along the adjoint that came through the optimiser, yields both (∂²L/∂θ²)ᵀv and (∂²L/∂η∂θ)ᵀv,
 because that gradient is itself the gradient of a function of (η, θ). The window's first update needs no Hessian, except
 where η is θ^0 itself (MAML): then the adjoint of θ^0 is the meta-gradient.
 """
