@@ -1,7 +1,6 @@
 """`onelife bench bandit`: an update of η on No DICE's bandit at the paper's scale, here and in PyTorch."""
 
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,9 +9,10 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from configs.tree import ConfigError, override
+from configs.tree import override
 from scripts.bench.chart import draw_bars
 from scripts.bench.output import add_out, check_out, write
+from scripts.bench.process import run_to_end
 from scripts.bench.ratios import table
 from scripts.lives import Lives
 from scripts.parse import Parser
@@ -79,11 +79,4 @@ def _torch(python: str, kind: str, lives: int, seed: int) -> dict:
     """One update in a process of its own, after one that warms up."""
     script = Path(__file__).with_name("bandit_torch.py")
     command = [python, *map(str, (script, kind, lives, seed, CORRECTION, RAW, RAW))]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    except OSError as error:
-        raise ConfigError(f"--torch: {python!r} does not run ({error.strerror})") from None
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1]
-        raise ConfigError(f"--torch: {python!r} has no torch that works ({reason}); name a Python that has one")
-    return json.loads(done.stdout)
+    return json.loads(run_to_end("--torch, a Python that has torch", command, seconds=600))

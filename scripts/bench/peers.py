@@ -1,11 +1,8 @@
 """`onelife bench peers`: plain IMPALA here, by RLlib and by Sample Factory, in turns, each in its own environment."""
 
-import contextlib
 import json
 import os
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +14,7 @@ from configs.presets import preset
 from configs.tree import ConfigError
 from scripts.bench.chart import draw_bars
 from scripts.bench.output import add_out, check_out, write
+from scripts.bench.process import run_to_end
 from scripts.bench.rates import in_process
 from scripts.bench.ratios import table
 from scripts.compile_cache import cache_folder
@@ -95,36 +93,21 @@ def _environment(place: Path, name: str, console: Console) -> str:
     if made.exists() and made.read_text() == "\n".join(needs):
         return str(python)
     console.print(f"{name}: making {folder}, some minutes the first time")
-    _run(name, [sys.executable, "-m", "venv", "--clear", str(folder)])
-    _run(name, [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *needs])
+    run_to_end(f"bench peers: {name}", [sys.executable, "-m", "venv", "--clear", str(folder)], _SECONDS)
+    run_to_end(
+        f"bench peers: {name}",
+        [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *needs],
+        _SECONDS,
+    )
     made.write_text("\n".join(needs))
     return str(python)
 
 
 def _measure(name: str, python: str, streams: int, updates: int) -> dict[str, Any]:
     script = Path(__file__).with_name(PEERS[name][0])
-    said = _run(name, [python, *map(str, (script, streams, preset("atari_impala").unroll, updates, _WARM_UP))])
-    return json.loads(said.strip().splitlines()[-1])
-
-
-def _run(name: str, command: list[str]) -> str:
-    """What it printed; ConfigError, one line, where it fails. Whatever it has started ends with it."""
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    said = run_to_end(
+        f"bench peers: {name}",
+        [python, *map(str, (script, streams, preset("atari_impala").unroll, updates, _WARM_UP))],
+        _SECONDS,
     )
-    try:
-        said, complaints = process.communicate(timeout=_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise ConfigError(f"bench peers: {name}: {_shortened(command)} took more than {_SECONDS:g} s") from None
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    if process.returncode:
-        reason = (complaints.strip().splitlines() or ["no reason was given"])[-1]
-        raise ConfigError(f"bench peers: {name}: {_shortened(command)} failed: {reason}")
-    return said
-
-
-def _shortened(command: list[str]) -> str:
-    return " ".join([Path(command[0]).name, *command[1:4], "..."])
+    return json.loads(said.strip().splitlines()[-1])

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -15,13 +14,14 @@ from rich.console import Console
 from rich.table import Table
 
 from configs.presets import preset
-from configs.tree import ConfigError
 from scripts.bench.chart import draw_bars
 from scripts.bench.output import add_out, check_out, write
+from scripts.bench.process import run_to_end
 from scripts.parse import Parser
 
 _ENV, _INFER, _ACT, _LEARN = "EnvPool alone", "inference alone", "acting only", "learning alone (IMPALA)"
 _CORES = len(os.sched_getaffinity(0))
+_SECONDS = 1800.0  # for one measurement
 _LEARNERS = {
     "IMPALA": ["atari_impala"],
     "STAC K=1": ["atari_stac"],
@@ -108,10 +108,7 @@ def in_process(name: str, updates: int, streams: int) -> float:
     """
     words = [sys.executable, "-m", "scripts.bench.rates", "--case", name]
     words += ["--updates", str(updates), "--streams", str(streams)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=1800)
-    if done.returncode:
-        raise ConfigError(f"bench: {name} failed: {done.stderr.strip().splitlines()[-1]}")
-    return float(done.stdout.split()[-1])
+    return float(run_to_end(f"bench: {name}", words, _SECONDS).split()[-1])
 
 
 def _measure(name: str, updates: int, streams: int) -> float:
@@ -134,9 +131,7 @@ def _training_rate(words: list[str], updates: int, streams: int) -> float:
         words = ["train", *words, "--run-dir", f"{place}/run", "--streams", str(streams), "--frames", str(frames)]
         quiet = "--log.tensorboard false --log.report false --checkpoint.seconds 100000"
         words += ["--log.updates", str(_LOG), *quiet.split()]
-        done = subprocess.run([sys.executable, "-m", "scripts.cli", *words], capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(done.stderr.strip().splitlines()[-1])
+        run_to_end("its run", [sys.executable, "-m", "scripts.cli", *words], _SECONDS - 60)
         lines = [json.loads(line) for line in Path(place, "run", "metrics.jsonl").read_text().splitlines()]
     measured = [line for line in lines if line["inner_updates"] >= _WARM_UP]
     span = {key: measured[-1][key] - measured[0][key] for key in ("agent_steps", "wall_seconds")}

@@ -1,6 +1,7 @@
 """`onelife bench`: its commands, and the FLOPs that it counts."""
 
 import json
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +9,11 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from configs.tree import ConfigError
 from scripts.bench import command, compile, intake, meta, rates, ratios
 from scripts.bench.chart import draw_bars, draw_panel
 from scripts.bench.flops import count_flops
+from scripts.bench.process import run_to_end
 from scripts.cli import main
 
 
@@ -41,6 +44,20 @@ def test_bad_input_gets_one_line(capsys, words, said):
     assert main(words.split()) == 2
     err = capsys.readouterr().err
     assert said in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "program, said",
+    [
+        ("import os; os.kill(os.getpid(), 9)", "no reason was given, exit status -9"),
+        ("raise OSError('first\\nlast')", "failed: last"),
+        ("import time; time.sleep(60)", "took more than 3 s"),
+    ],
+)
+def test_a_process_that_fails_says_why_in_one_line(program, said):
+    with pytest.raises(ConfigError, match=said) as failure:
+        run_to_end("a measurement", [sys.executable, "-c", program], 3)
+    assert "\n" not in str(failure.value)
 
 
 def test_products_are_counted_in_loops_and_not_where_nothing_needs_them():
