@@ -5,6 +5,7 @@ import importlib
 from rich.console import Console
 from rich.table import Table
 
+from configs import validate
 from configs.experiment import ExperimentConfig
 from configs.presets import DEFAULT, PRESETS, summary
 from scripts.parse import Parser
@@ -45,7 +46,7 @@ def main(args: list[str]) -> int:
 def self_tuned(config: ExperimentConfig) -> str:
     """What η is, in symbols."""
     agent = importlib.import_module(f"agents.{config.agent}")
-    names = config.self_tuned.parameters or agent.SELF_TUNED
+    names = validate.self_tuned(config)
     parts = [" ".join(_SYMBOLS.get(name, name) for name in names)] if names else []
     if parts and config.self_tuned.form != "scalar":
         parts[0] += f" ({config.self_tuned.form})"
