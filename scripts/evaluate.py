@@ -137,7 +137,7 @@ def _restore(run_dir: Path, config: ExperimentConfig) -> tuple[int, Any, int, An
 
     from actors.environments.make import environment_spec
     from learner.checkpoint import Checkpointer, CheckpointError, rebuild
-    from scripts.train import make_agent_from
+    from scripts.parts import make_agent_from
 
     use_compile_cache()
     spec = environment_spec(config.game, config.environment)

@@ -26,7 +26,7 @@ from learner.meta_gradients.base import Estimate
 from learner.meta_gradients.evolution import Evolution
 from learner.state import LearnerState
 from learner.window import outer_weights
-from scripts.train import make_learner
+from scripts.parts import make_learner
 
 LIVES = "lives"  # the axis of lives, for collectives over them
 # Folded into a life's key; the indices of its unrolls are far below.

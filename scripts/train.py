@@ -1,9 +1,7 @@
 """`onelife train`: puts the parts together, and keeps the run's record."""
 
 import dataclasses
-import functools
 import multiprocessing
-import os
 import signal
 import sys
 import threading
@@ -11,20 +9,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from agents.config import AgentSettings
-from configs.experiment import ExperimentConfig, agent_settings, from_json, to_json
+from configs.experiment import ExperimentConfig, from_json, to_json
 from configs.tree import ConfigError
 from configs.validate import check_devices
 from learner.config import EVOLUTION
 from scripts.compile_cache import use_compile_cache
+from scripts.parts import make_actor_from, make_fitting_learner
 from scripts.progress import Progress
 from scripts.run_dir import CHECKPOINTS, RunDirectory, default_path, read_config
 
 STOP_SECONDS = 20.0  # deadline for the actors' end
 READ_SECONDS = 600.0  # deadline for the reading of a checkpoint
-KEPT_SHARE = 1 / 4  # of the free memory, what linearisations may take
-# On a CPU, what those of several updates may take: the first touch of more memory takes longer than they save.
-KEPT_BYTES_ON_CPU = 0.5e9
 
 
 def train(config: ExperimentConfig) -> int:
@@ -244,85 +239,6 @@ class _stop_on_signals:
         self._life.request_stop()
         self._restore()
         self._event(f"{signal.Signals(number).name}: stopping after this update and saving; once more breaks it off")
-
-
-def make_agent_from(config: ExperimentConfig) -> functools.partial:
-    """(spec) -> agent; can be sent to another process. Make it once: its agents' functions are jax's cache keys."""
-    return functools.partial(_agent, config.agent, agent_settings(config))
-
-
-def _agent(name: str, settings: AgentSettings, spec: Any) -> Any:
-    from agents.make import make_agent
-
-    return make_agent(name, spec, settings)
-
-
-def make_learner(config: ExperimentConfig, spec: Any, *, keep: bool = False, **where: Any) -> Any:
-    """The learner of an experiment, on every local device if `where` (see `Learner`) does not say otherwise.
-
-    `keep`: whether the window's tape keeps linearisations, see `make_fitting_learner`.
-    """
-    from learner.learner import Learner
-    from learner.mesh import Mesh
-
-    lags = tuple(range(config.pool.max_lag + 1)) if config.lag == "free" else (int(config.lag),)
-    return Learner(
-        make_agent_from(config)(spec),
-        window=config.window,
-        correction=config.correction,
-        correction_discount=config.correction_discount,
-        lags=lags,
-        total_updates=config.frames / (config.streams * config.unroll * spec.frames_per_step),
-        streams=config.streams,
-        optimizer=config.optimizer,
-        meta_optimizer=config.meta_optimizer,
-        meta_gradient=config.meta_gradient,
-        bootstrap=config.bootstrap,
-        keep=keep,
-        **{"mesh": Mesh()} | where,
-    )
-
-
-def make_fitting_learner(config: ExperimentConfig, spec: Any) -> tuple[Any, str]:
-    """`make_learner` that keeps linearisations where it is told to or has room for them.
-
-    Also returns a line that says which it does; "" where there is nothing to say.
-    """
-    import jax
-
-    from actors.unroll import trajectory_shapes
-    from learner.mesh import free_bytes
-
-    learner = make_learner(config, spec, keep=True)
-    size = learner.kept_bytes(trajectory_shapes(learner.agent, spec, config.unroll, config.streams))
-    if not size:
-        return learner, ""
-    size, free, wanted = size / jax.local_device_count(), free_bytes(), config.meta_gradient.linearization
-    room = KEPT_SHARE * free
-    if jax.default_backend() == "cpu" and config.window > 1:
-        room = min(room, KEPT_BYTES_ON_CPU)
-    keep = wanted == "keep" or (wanted == "auto" and size < room)
-    what = "keeps" if keep else "rebuilds"
-    said = f"the sweep {what} linearisations: {size / 1e9:.2f} GB a window, {free / 1e9:.1f} GB are free"
-    return learner if keep else make_learner(config, spec), said
-
-
-def make_actor_from(config: ExperimentConfig) -> functools.partial:
-    """(actor_index, incarnation) -> actor; can be sent to another process."""
-    from actors.actor import make_actor
-
-    cores = len(os.sched_getaffinity(0)) if config.runtime == "collapsed" else int(max(1, config.ray.cpus_per_actor))
-    share = max(1, cores // config.actors) if config.runtime == "collapsed" else cores
-    return functools.partial(
-        make_actor,
-        game=config.game,
-        config=config.environment,
-        make_agent=make_agent_from(config),
-        seed=config.seed,
-        num_streams=config.streams // config.actors,
-        unroll_length=config.unroll,
-        threads=config.environment.threads or share,
-    )
 
 
 def _thread_pool(config: ExperimentConfig, frames_per_step: int) -> Any:

@@ -63,7 +63,7 @@ def measure(actors: int, config: ExperimentConfig, batches: int) -> Intake:
     from actors.environments.make import environment_spec
     from actors.ray_pool import RayPool
     from learner.mesh import Mesh
-    from scripts.train import make_actor_from, make_learner
+    from scripts.parts import make_actor_from, make_learner
 
     config = dataclasses.replace(config, actors=actors)
     spec = environment_spec(config.game, config.environment)

@@ -22,7 +22,7 @@ from scripts.bench.chart import draw_bars
 from scripts.bench.flops import count_flops
 from scripts.bench.output import add_out, check_out, write
 from scripts.parse import Parser
-from scripts.train import make_learner
+from scripts.parts import make_learner
 
 TORSOS = ("nature", "impala_shallow", "impala_deep")
 NEXT = {"meta_gradient.objective": "next", "outer.kl_weight": 0.0}

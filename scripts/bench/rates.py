@@ -154,7 +154,7 @@ def _inference_rate(updates: int, streams: int) -> float:
     import numpy as np
 
     from actors.environments.make import environment_spec
-    from scripts.train import make_agent_from
+    from scripts.parts import make_agent_from
 
     config = preset("atari_impala")
     spec = environment_spec(config.game, config.environment)
@@ -177,7 +177,7 @@ def _acting_rate(updates: int, streams: int, infer: bool) -> float:
 
     from actors.environments.make import environment_spec, make_environment, stream_seeds
     from agents.types import VersionedParams
-    from scripts.train import make_actor_from, make_agent_from
+    from scripts.parts import make_actor_from, make_agent_from
 
     config = dataclasses.replace(preset("atari_impala"), streams=streams)
     spec = environment_spec(config.game, config.environment)

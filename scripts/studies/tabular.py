@@ -31,8 +31,8 @@ from learner.inner_update import InnerState, InnerUpdate
 from learner.meta_gradients.reverse import ReverseMetaGradient, last_entry
 from learner.optimizers import make_inner_optimizer
 from learner.window import TapeEntry, make_correction
+from scripts.parts import make_agent_from
 from scripts.studies.tabular_exact import episode_values, expected_surrogate, values
-from scripts.train import make_agent_from
 
 _TABLE = "everywhere"  # the head that shows exact losses the policy in every state
 _ERROR_NOISE = 0.3  # standard deviation of a Hessian's error (Liu et al.)

@@ -12,7 +12,7 @@ import pytest
 
 from configs.tree import override
 from learner.mesh import NoMesh
-from scripts.train import make_learner
+from scripts.parts import make_learner
 from tests import tiny_bandit
 from tests.smoothing import derivative, expected_estimates
 from tests.tiny_bandit import BANDIT, ENVIRONMENT, ETA, RAW, every_path, followed, lived

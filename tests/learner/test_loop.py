@@ -15,7 +15,7 @@ from configs.experiment import ExperimentConfig
 from learner import loop
 from learner.config import CheckpointConfig, InnerOptimizerConfig, LogConfig
 from learner.loop import Progress, TrainingStopped
-from scripts.train import make_actor_from, make_learner
+from scripts.parts import make_actor_from, make_learner
 
 CONFIG = ExperimentConfig(
     game="catch",

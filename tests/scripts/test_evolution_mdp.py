@@ -14,7 +14,7 @@ import pytest
 from configs.tree import override
 from learner.mesh import NoMesh
 from scripts.lives import Lives
-from scripts.train import make_learner
+from scripts.parts import make_learner
 from tests.learner import problems
 from tests.smoothing import POINTS, derivative, expected_estimates, z_scores
 from tests.tiny_stac import (

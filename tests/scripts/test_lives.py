@@ -9,7 +9,7 @@ from agents.types import VersionedParams, real_transitions
 from configs.presets import preset
 from configs.tree import ConfigError, override
 from scripts.lives import Lives
-from scripts.train import make_actor_from, make_learner
+from scripts.parts import make_actor_from, make_learner
 
 SMALL = {"streams": 4, "unroll": 6, "window": 2, "network.hidden": (8,), "frames": 4_000}
 

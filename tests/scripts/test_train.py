@@ -11,15 +11,10 @@ import jax
 import numpy as np
 import pytest
 
-from actors.environments.make import environment_spec
-from actors.unroll import trajectory_shapes
 from agents.networks_meta import rule_network
 from agents.rules import save_rule
-from configs.presets import preset
-from configs.tree import override
 from learner.checkpoint import Checkpointer
 from scripts.cli import main
-from scripts.train import make_fitting_learner
 
 TINY = ["smoke", "--streams", "4", "--unroll", "5", "--window", "3", "--correction", "0.1", "--network.hidden", "8"]
 TINY += ["--log.updates", "4", "--log.tensorboard", "false", "--log.report", "false"]
@@ -188,32 +183,6 @@ def test_checkpoint_of_another_config_is_refused_in_one_line(tmp_path, capsys):
     assert main(["train", "--resume", str(run_dir)]) == 2
     said = capsys.readouterr().err
     assert "another config or version" in said and said.count("\n") == 1
-
-
-@pytest.mark.parametrize("choice, free, kept", [("auto", 1e12, True), ("auto", 1e6, False), ("keep", 1e6, True)])
-def test_linearisations_are_kept_where_they_are_a_small_part_of_the_memory(monkeypatch, choice, free, kept):
-    monkeypatch.setattr("learner.mesh.free_bytes", lambda: free)
-    config = override(preset("smoke"), {"meta_gradient.linearization": choice})
-    spec = environment_spec(config.game, config.environment)
-    learner, said = make_fitting_learner(config, spec)
-    batch = trajectory_shapes(learner.agent, spec, config.unroll, config.streams)
-    assert (learner.kept_bytes(batch) > 0) == kept and ("keeps" if kept else "rebuilds") in said
-    one_update = make_fitting_learner(override(config, {"window": 1, "correction": 0.0}), spec)[1]
-    assert one_update and one_update != said  # it takes less
-
-
-@pytest.mark.parametrize("window, network, kept", [(2, 64, True), (2, 60_000, False), (1, 60_000, True)])
-def test_on_a_cpu_several_updates_are_kept_where_they_are_small(monkeypatch, window, network, kept):
-    monkeypatch.setattr("learner.mesh.free_bytes", lambda: 1e12)
-    settings = {"window": window, "correction": 0.0, "network.hidden": (network,)}
-    config = override(preset("smoke"), settings)
-    said = make_fitting_learner(config, environment_spec(config.game, config.environment))[1]
-    assert ("keeps" if kept else "rebuilds") in said
-
-
-def test_nothing_is_kept_where_nothing_is_swept():
-    config = preset("atari_impala")
-    assert make_fitting_learner(config, environment_spec(config.game, config.environment))[1] == ""
 
 
 def test_a_learned_rule_trains_a_new_agent_elsewhere(tmp_path):
