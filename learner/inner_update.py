@@ -46,8 +46,10 @@ class InnerUpdate(NamedTuple):
 
 
 def nonfinite_leaves(tree: Any) -> Array:
-    """[number of leaves] bool: which leaves hold a NaN or an infinity, in `jax.tree.leaves` order."""
-    return jnp.stack([~jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)])
+    """[number of leaves] bool: which leaves hold a NaN, an infinity, or more than can be squared, in the order of
+    `jax.tree.leaves`. A square that overflows would stay in a second moment for ever, and nothing move again.
+    """
+    return jnp.stack([~jnp.isfinite(jnp.sum(jnp.square(leaf))) for leaf in jax.tree.leaves(tree)])
 
 
 def select(flag: Array, new: Any, old: Any) -> Any:

@@ -148,7 +148,7 @@ class Loop:
         if skipped_meta:
             of = "meta_grad/of_"
             shares = {name.removeprefix(of): value for name, value in metrics.items() if name.startswith(of)}
-            names = [name for name, value in shares.items() if not np.isfinite(value)]
+            names = [name for name, value in shares.items() if not np.isfinite(np.linalg.norm(value))]
             self._event(f"skipped a step of η: non-finite meta-gradient in {_some(names)}")
         in_a_row = int(max(np.asarray(state.skipped.inner_run), np.asarray(state.skipped.meta_run)))
         if in_a_row >= self._log.max_nonfinite:

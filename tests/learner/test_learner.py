@@ -187,6 +187,19 @@ def test_bad_batches_are_skipped_and_the_window_goes_on(small, window=3, weight=
     assert all(np.any(last.meta.params[n] != v) for n, v in states[2 * window].meta.params.items())
 
 
+def test_a_gradient_that_cannot_be_squared_is_skipped(small):
+    """In Adam's second moment its square would be infinite for the rest of the life."""
+    learner = problems.learner(small, 1, 0.0)
+    state = learner.init(jax.random.key(0))
+    huge = jax.tree.map(lambda leaf: jnp.full_like(leaf, 1e25), state.meta.params)
+    meta, skipped, was, _ = learner._meta_step(state.meta, huge, state.skipped)
+    assert was and int(skipped.meta) == 1
+    assert_same(meta, state.meta)
+    large = jax.tree.map(lambda leaf: leaf * 1e-10, huge)
+    meta, _, was, _ = learner._meta_step(state.meta, large, state.skipped)
+    assert not was and all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(meta))
+
+
 @pytest.mark.usefixtures("float64")
 def test_trace_gets_over_a_bad_batch(small, window=2):
     learner = problems.learner(small, window, 0.7, meta_gradient=MetaGradientConfig(differentiation="trace"))
