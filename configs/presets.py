@@ -153,11 +153,11 @@ def atari_lirpg() -> ExperimentConfig:
 
 @_preset
 def smoke() -> ExperimentConfig:
-    """STAC on Catch in under two minutes on two cores: a first look. Source: our own numbers, STAC's outer loss."""
+    """STAC on Catch within half a minute on two cores: a first look. Source: our own numbers, STAC's outer loss."""
     return dataclasses.replace(
         atari_stac(),
         game="catch",
-        frames=500_000,  # (O) two minutes
+        frames=500_000,  # (O) half a minute
         window=4,  # (O)
         correction=0.01,  # (O)
         network=NetworkConfig(torso="mlp", hidden=(64, 64)),  # (O)

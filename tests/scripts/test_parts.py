@@ -1,12 +1,48 @@
-"""Whether linearisations are kept: by the memory that there is."""
+"""Whole lives of the parts that the training command puts together, and whether linearisations are kept in one."""
 
+import jax
+import numpy as np
 import pytest
 
 from actors.environments.make import environment_spec
 from actors.unroll import trajectory_shapes
+from agents.types import VersionedParams
 from configs.presets import preset
 from configs.tree import override
-from scripts.parts import make_fitting_learner
+from scripts.parts import make_actor_from, make_fitting_learner, make_learner
+
+
+def live(config, updates=14):
+    """A life at lag 0: the learner, its last state, and the loss of every batch."""
+    learner = make_learner(config, environment_spec(config.game, config.environment))
+    actor, losses = make_actor_from(config)(0, 0), []
+    state = learner.init(jax.random.key(0))
+    for version in range(updates):
+        trajectory = actor.unroll(VersionedParams(version, state.inner.params)).trajectory
+        state, metrics = learner.step(state, trajectory)
+        losses.append(float(metrics["loss/total"]))
+    actor.close()
+    return learner, state, losses
+
+
+@pytest.mark.parametrize("agent", ["stac", "mgrl"])
+@pytest.mark.parametrize(
+    "window, linearization, objective", [(1, "keep", "same"), (3, "keep", "next"), (3, "rebuild", "all")]
+)
+def test_with_eta_at_rest_a_whole_life_is_impalas_bit_for_bit(agent, window, linearization, objective):
+    small = {"game": "catch", "lag": "0", "streams": 4, "unroll": 6, "network.torso": "mlp", "network.hidden": (8,)}
+    settings = small | {
+        "window": window,
+        "meta_gradient.linearization": linearization,
+        "meta_gradient.objective": objective,
+        "meta_optimizer.learning_rate": 0.0,
+    }
+    learner, state, losses = live(override(preset(f"atari_{agent}"), settings))
+    values = {f"inner.{name}": float(value) for name, value in learner.meta_values(state).items()}
+    assert state.meta_updates == 13 // window and len(values) == {"stac": 6, "mgrl": 2}[agent]
+    _, other, others_losses = live(override(preset("atari_impala"), small | values))
+    assert losses == others_losses
+    jax.tree.map(np.testing.assert_array_equal, state.inner, other.inner)
 
 
 @pytest.mark.parametrize("choice, free, kept", [("auto", 1e12, True), ("auto", 1e6, False), ("keep", 1e6, True)])
