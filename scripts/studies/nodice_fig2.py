@@ -27,6 +27,7 @@ from scripts.studies.nodice_plane import (
     WINDOWS,
     all_above,
     draw_plane,
+    draw_points,
     no_bias,
     plane_cells,
     run_plane,
@@ -141,14 +142,7 @@ def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
     figures = [
         Figure("figure2.png", "Left: λ rises along each line; means over points of η. Right: mean, 95 % interval")
     ]
-    points = sorted({(row["early"], row["late"]) for row in rows if row.get("estimator", "") != ""})
-    with panels(out / "points.png", len(points), rows=-(-len(points) // 2)) as axes:
-        for axis, point in zip(axes, points, strict=True):
-            here = summaries([row for row in rows if (row["early"], row["late"]) == point])
-            draw_plane(axis, here, lambda s: s.squared_bias, "squared bias")
-            axis.set_title(f"raw η = {point}")
-            axis.set_yscale("symlog", linthresh=1e-4)
-    return [*figures, Figure("points.png", "The same plane at each point of η; below 0: noise taken off, none is seen")]
+    return [*figures, draw_points(rows, out)]
 
 
 def setting(scale: str) -> str:

@@ -19,6 +19,7 @@ from scripts.studies.nodice_plane import (
     all_above,
     at_variance,
     draw_plane,
+    draw_points,
     no_bias,
     plane_cells,
     run_plane,
@@ -28,8 +29,8 @@ from scripts.studies.nodice_plane import (
 from scripts.studies.statistics import interval
 
 ALPHAS = {"smoke": (0.5,), "small": (0.5, 0.8, 0.95), "paper": (0.5, 0.8, 0.9, 0.95)}
-# The gradient is small beside the noise of λ = 1 but where rates are low: few lives need one such point.
-GRID = {"smoke": (2.0,), "small": (1.0,), "paper": (1.0, 1.75, 2.5, 3.25, 4.0)}
+# The gradient is small beside the noise of λ = 1 but where rates are low: few lives need such points.
+GRID = {"smoke": (2.0,), "small": (1.0, 1.75), "paper": (1.0, 1.75, 2.5, 3.25, 4.0)}
 LIVES = {"smoke": 10, "small": 10_000, "paper": 100_000}  # of a seed
 ALPHA_WINDOWS = {"smoke": (2,), "small": (UPDATES,), "paper": (8, 22, UPDATES)}
 PAPER = "9 h (projected: 21 programs of 50M lives at 0.027 ms, one at 0.07 ms)"
@@ -114,9 +115,10 @@ def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
     with panels(out / "plane.png", 2) as axes:
         draw_plane(axes[0], found, lambda s: s.squared_bias, "squared bias")
         draw_plane(axes[1], found, lambda s: s.cosine, "cosine with the truth (jackknife)")
-    return [
+    figures = [
         Figure("plane.png", "Along each line λ rises from left to right (0, 0.2, 0.6, 1); means over the points of η")
     ]
+    return [*figures, draw_points(rows, out)]
 
 
 def setting(scale: str) -> str:

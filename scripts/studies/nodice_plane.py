@@ -3,13 +3,15 @@
 import functools
 import itertools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
 from configs.tree import override
-from scripts.studies.base import Cell, Row, Verdict
+from scripts.figure import panels
+from scripts.studies.base import Cell, Figure, Row, Verdict
 from scripts.studies.bias_variance import Problem, estimator, finite_differences
 from scripts.studies.nodice import NAMES, UPDATES, bandit
 from scripts.studies.statistics import interval
@@ -217,3 +219,15 @@ def draw_plane(axes: Any, found: dict[str, Summary], height: Callable[[Summary],
         axes.plot(*np.array(points).T, "kx", markersize=5, label="λ = 1, α < 1")
     axes.set(xscale="log", xlabel="variance of one life's estimate", ylabel=label)
     axes.legend()
+
+
+def draw_points(rows: Sequence[Row], out: Path) -> Figure:
+    """points.png: a plane of squared bias for each point of η."""
+    points = sorted({(row["early"], row["late"]) for row in rows if row.get("estimator", "") != ""})
+    with panels(out / "points.png", len(points), rows=-(-len(points) // 2)) as axes:
+        for axis, point in zip(axes, points, strict=True):
+            here = summaries([row for row in rows if (row["early"], row["late"]) == point])
+            draw_plane(axis, here, lambda s: s.squared_bias, "squared bias")
+            axis.set_title(f"raw η = {point}")
+            axis.set_yscale("symlog", linthresh=1e-4)
+    return Figure("points.png", "The same plane at each point of η; below 0: noise taken off, none is seen")
