@@ -92,7 +92,7 @@ def actor_critic(
         outer_loss=outer_loss,
         uses_anchor=bool(outer.kl_weight),
         stream_score=losses.stream_score,
-        stream_return=lambda trajectory: losses.stream_return(trajectory, inner, outer),
+        stream_return=lambda trajectory, logits=None: losses.stream_return(trajectory, inner, outer, logits),
         init_context=tuned.init_context,
         next_context=tuned.next_context,
     )

@@ -68,7 +68,7 @@ def lola(spec: EnvironmentSpec, inner: InnerLossConfig, outer: OuterLossConfig, 
         outer_loss=outer_loss,
         uses_anchor=bool(outer.kl_weight),
         stream_score=losses.stream_score,
-        stream_return=lambda trajectory: losses.stream_return(trajectory, inner, outer),
+        stream_return=lambda trajectory, logits=None: losses.stream_return(trajectory, inner, outer, logits),
         starts_from_meta=True,
     )
 

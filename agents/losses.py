@@ -165,12 +165,26 @@ def kl_to_anchor(output: NetworkOutput, anchor_logits: Array, trajectory: Trajec
     return mean_kl(output.logits[:-1], jax.lax.stop_gradient(anchor_logits)[:-1], trajectory)
 
 
-def stream_return(trajectory: Trajectory, inner: InnerLossConfig, outer: OuterLossConfig) -> Array:
+def reach_ratio(logits: Array, trajectory: Trajectory) -> Array:
+    """[T, B]: Π_{s ≤ t} π(a_s) / μ(a_s) over the batch's real actions: how much likelier the policy with `logits`
+    [T+1, B, A] is to get from the batch's start to transition t as it was. Nothing is clipped.
+    """
+    log_ratio = action_log_prob(logits[:-1], trajectory.action)
+    log_ratio -= action_log_prob(trajectory.behaviour_logits, trajectory.action)
+    return jnp.exp(jnp.cumsum(jnp.where(real_transitions(trajectory.step_type), log_ratio, 0.0), axis=0))
+
+
+def stream_return(
+    trajectory: Trajectory, inner: InnerLossConfig, outer: OuterLossConfig, logits: Array | None = None
+) -> Array:
     """[B]: what the actor-critic outer loss stands for: its policy part is minus the gradient of the mean reward a
     step, in the loss's own units. The sampling correction must weigh scores in the same ones. Rewards are discounted
-    where the loss discounts states.
+    where the loss discounts states. With `logits` [T+1, B, A] it is an estimate, without bias, of what their policy
+    would have earned from the batch's start; without, what the policy that acted has.
     """
     reward = clip_reward(trajectory.reward, inner.reward_clip) * real_transitions(trajectory.step_type)
+    if logits is not None:
+        reward *= reach_ratio(logits, trajectory)
     if inner.discount_states:
         reward *= discount_since_start(outer.gamma * trajectory.discount, trajectory.step_type)
     return outer.policy_weight * reduction_scale(trajectory, inner.reduction) * jnp.mean(reward, axis=0)

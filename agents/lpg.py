@@ -85,5 +85,5 @@ def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
         uses_anchor=bool(outer.kl_weight),
         meta_penalty=None if frozen or not (config.direction_penalty or config.target_penalty) else meta_penalty,
         stream_score=losses.stream_score,
-        stream_return=lambda trajectory: losses.stream_return(trajectory, inner, outer),
+        stream_return=lambda trajectory, logits=None: losses.stream_return(trajectory, inner, outer, logits),
     )

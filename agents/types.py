@@ -106,7 +106,9 @@ class Agent(NamedTuple):
     outer_loss: Callable[..., tuple[Array, dict[str, Array]]]  # (output, trajectory, anchor_logits) -> [B], logs
     uses_anchor: bool  # whether outer_loss reads anchor_logits [T+1, B, A], the policy at the window's start
     stream_score: Callable[..., Array]  # (output, trajectory) -> [B] Σ_t log π(a_t|s_t) of the real actions
-    stream_return: Callable[..., Array]  # (trajectory) -> [B] what outer_loss stands for, with the opposite sign
+    # (trajectory, logits=None) -> [B] what outer_loss stands for, with the opposite sign: earned by the policy that
+    # acted, or an estimate, by importance ratios, of what a policy with logits [T+1, B, A] would have earned
+    stream_return: Callable[..., Array]
     # (meta_params, output, trajectory) -> [B]: η's own charge beside the outer loss; θ is constant to it.
     meta_penalty: Callable[..., Array] | None = None
     starts_from_meta: bool = False  # whether θ⁰ is meta_params["params"], and each window a life that starts there

@@ -138,11 +138,6 @@ def _check_evolution(config: Any) -> None:
         raise ConfigError(
             f"--meta-gradient.objective: {meta.objective} is no return, which {flag} {kind} needs; use next or all"
         )
-    if config.lag == "1" and config.window < 2:
-        raise ConfigError(
-            f"{flag}: {kind} has no effect with --window 1 at --lag 1, where no batch is acted after an update of the"
-            " window; use --window 2 or more"
-        )
     if config.correction:
         raise ConfigError(
             f"--correction: {config.correction:g} has no effect with {flag} {kind}, whose copies meet their own data;"
@@ -216,6 +211,8 @@ def _check_losses(config: Any) -> None:
             f"--inner.surrogate-decay: {config.inner.surrogate_decay:g} has no effect with --inner.surrogate"
             f" {config.inner.surrogate}; use --inner.surrogate loaded_dice or lsf"
         )
+    if config.agent == "bandit" and config.lag != "0":
+        raise ConfigError(f"--agent: bandit has no importance ratios, so it needs --lag 0, not {config.lag}")
     if config.inner.surrogate in ("dice", "lsf") and config.lag != "0":
         raise ConfigError(
             f"--inner.surrogate: {config.inner.surrogate} has no importance ratios, so it needs --lag 0, not"

@@ -66,8 +66,8 @@ class MetaGradientConfig:
     score_returns: Literal["all", "others"] = "all"
     """Sampling correction: each stream's score is weighted by the mean return of all streams, or of the other ones."""
     score_reduction: Literal["sum", "mean"] = "sum"
-    """Sampling correction: a batch's score is a sum over its N streams (No DICE: λ = 1 is unbiased) or a mean (E-MAML's
-    1/N: λ = N is)."""
+    """Sampling correction: a batch's score is a sum over its N = T·B actions (No DICE: λ = 1 is unbiased) or a mean
+    (E-MAML's 1/N: λ = N is)."""
     baseline: Literal["running_mean", "none", "other_streams"] = "running_mean"
     """Sampling correction: what is taken off later returns. Unbiased: running_mean, none. Biased: other_streams of the
     same batch, which θ moves too."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
@@ -16,7 +15,7 @@ from learner.checkpoint import rebuild
 from learner.config import EVOLUTION, BootstrapConfig, InnerOptimizerConfig, MetaGradientConfig, MetaOptimizerConfig
 from learner.inner_update import InnerState, InnerUpdate, nonfinite_leaves, select
 from learner.mesh import Mesh, NoMesh
-from learner.meta_gradients.base import Estimate, penalised
+from learner.meta_gradients.base import Estimate, norms_by_name, penalised
 from learner.meta_gradients.linearization import Forward
 from learner.meta_gradients.reverse import Place, ReverseMetaGradient, last_entry
 from learner.meta_gradients.trace import TraceMetaGradient
@@ -37,6 +36,7 @@ class Learner:
         correction_discount: float,
         lags: tuple[int, ...],
         total_updates: float,
+        unroll: int,
         streams: int,
         optimizer: InnerOptimizerConfig,
         meta_optimizer: MetaOptimizerConfig,
@@ -51,6 +51,7 @@ class Learner:
 
         Args:
           lags: what policy lags can be.
+          unroll, streams: T and B of every batch.
           total_updates: inner updates in the whole life, for the learning rates.
           mesh: where its arrays lie.
           keep: whether the window's tape keeps residuals (see `meta_gradients.linearization`).
@@ -72,7 +73,9 @@ class Learner:
         self._meta_optimizer = make_meta_optimizer(meta_optimizer, total_updates / self._window)
         self._self_tuned = bool(jax.tree.leaves(jax.eval_shape(agent.init_meta, jax.random.key(0))))
         self._weights = outer_weights(meta_gradient.objective, window)
-        correction_ = make_correction(correction, correction_discount, meta_gradient, lags, streams)
+        correction_ = make_correction(correction, correction_discount, meta_gradient, lags, unroll * streams)
+        # The correction's returns are those of θ^k, where the batches can be of others.
+        self._weighs_returns = bool(correction_.coefficient) and any(lags)
         self._trace = self._reverse = None
         if self._self_tuned and meta_gradient.differentiation == "trace":
             self._trace = TraceMetaGradient(self._inner, correction_, meta_gradient.trace_decay)
@@ -86,6 +89,8 @@ class Learner:
         self._meta_step = jax.jit(self._meta_step)
         self._penalised = jax.jit(partial(penalised, agent))
         self._meta_values = jax.jit(agent.meta_values)
+        self._logits = jax.jit(lambda params, trajectory: agent.unroll(params, trajectory).logits)
+        self._stream_return = jax.jit(agent.stream_return)
         self.leaf_names = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(self._shapes())]
 
     def _shapes(self) -> Any:
@@ -187,14 +192,18 @@ class Learner:
         count = jnp.asarray(state.inner_updates, jnp.int32)
         forward = None
         if self._self_tuned and state.tape:
-            last = last_entry(trajectory, count, stream_return, baseline)
+            seen = stream_return
+            if self._weighs_returns and len(state.tape) == self._window:
+                seen = self._stream_return(trajectory, self._logits(state.inner.params, trajectory))
+            last = last_entry(trajectory, count, seen, baseline)
             state, metrics, forward = self._close(state, last, estimate, correction_scale)
         inner, (grads, logits, applied), kept, trace, skipped, logs = self._update_inner(
             state, trajectory, count, baseline, state.tape, forward
         )
         tape = state.tape
         if self._self_tuned:
-            entry = TapeEntry(state.inner, grads, logits, trajectory, count, applied, stream_return, baseline, kept)
+            seen = self._stream_return(trajectory, logits) if self._weighs_returns else stream_return
+            entry = TapeEntry(state.inner, grads, logits, trajectory, count, applied, seen, baseline, kept)
             tape = (*tape, entry)
         state = state._replace(
             inner=inner,
@@ -373,7 +382,7 @@ class Learner:
         self, meta: MetaState, gradient: MetaParams, skipped: Skipped
     ) -> tuple[MetaState, Skipped, Array, dict[str, Array]]:
         """One step of η, or none where the meta-gradient is not finite; whether it was skipped, and what to log."""
-        by_name = _by_name(gradient)
+        by_name = norms_by_name(gradient)
         gradient = self._share(gradient)
         updates, opt_state = self._meta_optimizer.update(gradient, meta.opt_state, meta.params)
         finite = ~jnp.any(nonfinite_leaves(gradient))
@@ -384,11 +393,3 @@ class Learner:
     def meta_values(self, state: LearnerState) -> Mapping[str, Array]:
         """η by name, in its own units."""
         return self._meta_values(state.meta.params)
-
-
-def _by_name(tree: MetaParams) -> dict[str, Array]:
-    """Scalar leaves as they are, the norms of the others."""
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): leaf if np.ndim(leaf) == 0 else jnp.linalg.norm(leaf)
-        for path, leaf in jax.tree.leaves_with_path(tree)
-    }

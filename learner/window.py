@@ -19,7 +19,7 @@ class TapeEntry(NamedTuple):
     trajectory: Trajectory  # D^j
     count: Array  # scalar int32, inner updates before this one: the version of θ^j
     applied: Array  # scalar bool, False where a non-finite gradient was skipped: Ψ was the identity
-    stream_return: Array  # [B] G_j, the agent's `stream_return` of D^j
+    stream_return: Array  # [B] G_j, the agent's `stream_return` of D^j: of θ^j where another version may have acted
     baseline: Array  # scalar, the running mean of batch returns as it was before D^j; 0 before the first
     kept: Any  # of the update's linearisation (see `meta_gradients.linearization`), or None
 
@@ -35,11 +35,11 @@ class Correction(NamedTuple):
 
 
 def make_correction(
-    coefficient: float, discount: float, config: MetaGradientConfig, lags: tuple[int, ...], streams: int
+    coefficient: float, discount: float, config: MetaGradientConfig, lags: tuple[int, ...], actions: int
 ) -> Correction:
-    """With E-MAML's mean over streams, in place of their sum, λ is so much smaller (Stadie et al. 2018)."""
+    """With E-MAML's mean over a batch's T·B `actions`, in place of their sum, λ is so much smaller (Stadie et al.)."""
     if config.score_reduction == "mean":
-        coefficient /= streams
+        coefficient /= actions
     centred = config.baseline == "other_streams"
     return Correction(coefficient, discount, config.score_returns == "others", lags, centred)
 

@@ -89,6 +89,7 @@ class Lives:
         if own_tasks and not has_tasks:
             raise ConfigError(f"--game: {config.game} has one task only: lives cannot have their own")
         self._config = config
+        self._lag = int(config.lag)
         self._own_tasks = has_tasks if own_tasks is None else own_tasks
         self._lifetime = lifetime
         self._skip = skip
@@ -141,9 +142,10 @@ class Lives:
         return self._start(*self._keys(seeds), scales, meta_params)
 
     def earned(self, seeds: Sequence[int], meta_params: MetaParams | None = None) -> Array:
-        """[lives] Σ_{k ≥ 1} w_k R̄_k of each life's first window, in the outer loss's units; arguments as of `start`.
+        """[lives] Σ_{k ≥ 1} w_k J(θ^k) of each life's first window, in the outer loss's units; arguments as of `start`.
 
-        What the window's meta-gradient stands for. D^0 was acted before η had any effect.
+        What the window's meta-gradient stands for. J(θ^k) is what the batch earned that θ^k acted: D^k at lag 0,
+        D^(k+1) at lag 1. θ^0 knows nothing of η.
         """
         return self._earned(*self._keys(seeds), meta_params)
 
@@ -191,9 +193,10 @@ class Lives:
 
     def _earned_one(self, seed: Array, streams: Array, meta_params: MetaParams | None) -> Array:
         life = _with_tape(self._start_one(seed, streams, jnp.ones(()), meta_params), ())
-        _, metrics = jax.lax.scan(lambda life, _: self._outside(life), life, length=self._learner.span)
+        # The life has used D^0 up: that of θ^0 at lag 0.
+        _, metrics = jax.lax.scan(lambda life, _: self._outside(life), life, length=self._learner.span + self._lag)
         weights = outer_weights(self._config.meta_gradient.objective, self._learner.span)[1:]
-        return jnp.sum(jnp.asarray(weights, metrics["return"].dtype) * metrics["return"])
+        return jnp.sum(jnp.asarray(weights, metrics["return"].dtype) * metrics["return"][self._lag :])
 
     def _skipped(self, life: Life) -> Life:
         """One update that is in no window."""
@@ -222,9 +225,10 @@ class Lives:
         def act(copy: Life, meta_params: MetaParams) -> tuple[Life, Array]:
             copy = copy._replace(learner=copy.learner._replace(meta=meta._replace(params=meta_params)))
             copy, metrics = jax.lax.scan(lambda life, _: self._outside(life), copy, length=self._learner.span)
-            _, last = self._outside(copy)  # what the next window begins with
-            returns = jnp.append(metrics["return"][1:], last["return"])
-            return copy, self._evolution.score(returns)
+            # Beyond the window: up to the batch that its last parameters act.
+            _, further = jax.lax.scan(lambda life, _: self._outside(life), copy, length=1 + self._lag)
+            returns = jnp.append(metrics["return"], further["return"])
+            return copy, self._evolution.score(returns[1 + self._lag :])
 
         perturbed = self._evolution.copies(meta.params, perturbations)
         copies, scores = jax.vmap(jax.vmap(act))(life.copies.lives, perturbed)

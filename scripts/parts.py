@@ -39,6 +39,7 @@ def make_learner(config: ExperimentConfig, spec: Any, *, keep: bool = False, **w
         correction_discount=config.correction_discount,
         lags=lags,
         total_updates=config.frames / (config.streams * config.unroll * spec.frames_per_step),
+        unroll=config.unroll,
         streams=config.streams,
         optimizer=config.optimizer,
         meta_optimizer=config.meta_optimizer,

@@ -100,3 +100,11 @@ def diagnostics(gradient: Any, direct: Any, correction: Any, by_stream: Array) -
         "correction_norm": correction_norm,
         "cosine": optax.tree.vdot(direct, correction) / (direct_norm * correction_norm),
     }
+
+
+def norms_by_name(tree: MetaParams) -> dict[str, Array]:
+    """Scalar leaves as they are, the norms of the others."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf if jnp.ndim(leaf) == 0 else jnp.linalg.norm(leaf)
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    }

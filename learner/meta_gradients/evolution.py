@@ -51,9 +51,9 @@ class Evolution:
         return jax.vmap(jax.vmap(unravel))(both)
 
     def score(self, returns: Array) -> Array:
-        """Σ_{k ≥ 1} w_k R̄_k of a copy from its batches' mean returns, [K] of D^1 ... D^K.
+        """Σ_{k ≥ 1} w_k R̄_k of a copy, from the mean returns [K] of the batches that θ^1 ... θ^K acted.
 
-        D^0 was acted before the window's η had any effect; counting it in the window before counts each batch once.
+        θ^0 knows nothing of the window's η; counting its batch in the window before counts each batch once.
         """
         return jnp.sum(jnp.asarray(self._weights, returns.dtype) * returns)
 

@@ -164,6 +164,11 @@ def estimator(problem: Problem, settings: dict[str, Any], basis: np.ndarray | No
     if config.meta_gradient.differentiation == "pes":
         if life % window:
             raise ConfigError(f"--window: {window} does not divide the {life} updates of a life, which pes sums over")
+        if window < life and config.meta_gradient.objective != "all":
+            raise ConfigError(
+                f"--window: {window} is scored by its own last batch, and pes sums windows over a life of {life}"
+                " updates: use --meta-gradient.objective all, or a window of the whole life"
+            )
         # Each window divides its sum of rewards by its own number of batches, the life by all of them.
         windows, weight, skip = life // window, (window + 1) / (life + 1), 0
     lives = Lives(config, own_tasks=problem.own_tasks, skip=skip, tell_gradient=True)

@@ -141,7 +141,7 @@ class Tabular:
         self._memory = memory
         self._draws = draws
         self._correction = make_correction(
-            config.correction, config.correction_discount, config.meta_gradient, (0,), config.streams
+            config.correction, config.correction_discount, config.meta_gradient, (0,), config.streams * config.unroll
         )
         self.many = jax.jit(self._many)
         self._draw = jax.jit(self._drawn, static_argnames="streams")  # traced once, though drawn 2K + 1 times

@@ -241,6 +241,17 @@ def test_stream_return_is_the_clipped_reward_of_real_steps_in_the_losss_units(tr
     reward = np.clip(trajectory.reward, -1.0, 1.0) * (trajectory.step_type[:-1] != 2)
     assert np.any(trajectory.reward[2, 0] != reward[2, 0])
     np.testing.assert_allclose(agent.stream_return(trajectory), 0.5 * reward.mean(axis=0), rtol=1e-6)
+    # What another policy would have earned: each reward by the ratios of the real actions up to it.
+    logits = np.random.default_rng(1).normal(size=(STEPS + 1, STREAMS, 2)).astype(np.float32)
+    ratio = [
+        np.take_along_axis(policy / policy.sum(axis=-1, keepdims=True), trajectory.action[..., None], axis=-1)[..., 0]
+        for policy in map(np.exp, (logits[:-1], trajectory.behaviour_logits))
+    ]
+    real = trajectory.step_type[:-1] != 2
+    assert not real.all()
+    reach = np.cumprod(np.where(real, ratio[0] / ratio[1], 1.0), axis=0)
+    found = agent.stream_return(trajectory, logits)
+    np.testing.assert_allclose(found, 0.5 * (reach * reward).mean(axis=0), rtol=1e-5)
 
 
 def test_bandit_learner_uses_its_early_rate_and_then_its_late_one(trajectory):

@@ -59,7 +59,7 @@ def trajectory(agent: Agent, seed: int, version: int, steps=6, streams=3) -> Tra
     )
 
 
-def learner(agent: Agent, window=3, correction=0.0, discount=1.0, lags=(0,), streams=3, **groups) -> Learner:
+def learner(agent: Agent, window=3, correction=0.0, discount=1.0, lags=(0,), streams=3, unroll=6, **groups) -> Learner:
     """A learner whose inner steps are large enough for second-order terms to matter."""
     return Learner(
         agent,
@@ -68,6 +68,7 @@ def learner(agent: Agent, window=3, correction=0.0, discount=1.0, lags=(0,), str
         correction_discount=discount,
         lags=lags,
         total_updates=TOTAL_UPDATES,
+        unroll=unroll,
         streams=streams,
         optimizer=groups.get("optimizer", optimizer("sgd")),
         meta_optimizer=groups.get("meta_optimizer", MetaOptimizerConfig()),
@@ -126,7 +127,7 @@ def smooth_agent() -> Agent:
         outer_loss=outer_loss,
         uses_anchor=False,
         stream_score=stream_score,
-        stream_return=lambda trajectory: jnp.mean(trajectory.reward, axis=0),
+        stream_return=lambda trajectory, logits=None: jnp.mean(trajectory.reward, axis=0),
     )
 
 

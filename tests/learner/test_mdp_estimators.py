@@ -22,6 +22,7 @@ from tests.tiny_stac import (
     ENVIRONMENT,
     EPISODES,
     ETA,
+    HORIZON,
     STAC,
     log_probability,
     probabilities,
@@ -53,7 +54,7 @@ ESTIMATORS = {
     "discounted": (FULL | {"correction_discount": 0.4}, Meant(score=0.4)),
     "mean of others": (
         FULL | {"meta_gradient.score_reduction": "mean", "meta_gradient.score_returns": "others"},
-        Meant(score=1.0 / STREAMS),
+        Meant(score=1.0 / (STREAMS * (HORIZON + 1))),
     ),
     "fading trace": (FULL | FADING, Meant(memory=0.5)),
 }

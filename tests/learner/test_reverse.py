@@ -44,8 +44,12 @@ def unrolled_objective(meta, agent, update, trajectories, objective, correction)
         for k in range(1, window + 1):
             decay = 0.99 ** np.arange(k)[::-1]
             baselines.append(decay @ returns[:k].mean(axis=1) / decay.sum())
-        coefficients = score_coefficients(returns, jnp.stack(baselines), weights, correction)
         (lag,) = correction.lags
+        if lag:  # what θ^k would have earned
+            logits = [agent.unroll(state.params, t).logits for state, t in zip(states, trajectories, strict=True)]
+            returns = [agent.stream_return(t, own) for t, own in zip(trajectories, logits, strict=True)]
+            returns = jax.lax.stop_gradient(jnp.stack(returns))
+        coefficients = score_coefficients(returns, jnp.stack(baselines), weights, correction)
         for j in range(0 if initial else 1, window):
             version = max(j - lag, 0)
             if version or initial:  # θ^0 is a constant elsewhere

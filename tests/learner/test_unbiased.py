@@ -1,6 +1,8 @@
 """The meta-gradient's expectation, exactly: the real agent and learner along every path of a two-armed bandit's life.
 
 λ = 1 without truncation is unbiased for the derivative of the expected reward; λ = 0 is not (No DICE, Eq. 8 to 10).
+So it is where batches are acted by older parameters, if nothing clips their importance ratios, and but for these being
+constants in the inner update.
 """
 
 import itertools
@@ -33,7 +35,7 @@ def bandit_agent():
         "stac",
         hidden=(),
         spec=SPEC,
-        inner=InnerLossConfig(reward_clip=0.0, reduction="mean"),
+        inner=InnerLossConfig(reward_clip=0.0, reduction="mean", rho_clip=1e9),
         outer=OuterLossConfig(policy_weight=1.0, value_weight=0.0, entropy_weight=0.0, kl_weight=0.0),
         start=MetaInitConfig(policy_weight=RAW),
     )
@@ -60,12 +62,14 @@ def pull(pulls, logits, version) -> Trajectory:
 
 
 def expected_meta_gradient(
-    window, objective, score_returns="all", baseline="running_mean", score_reduction="sum", **correction
+    window, objective, score_returns="all", baseline="running_mean", score_reduction="sum", lag=0, **correction
 ) -> float:
     """Σ over paths of P(path) times the meta-gradient that `Learner.step` takes at the path's end."""
     learner = problems.learner(
         bandit_agent(),
         window,
+        lags=(lag,),
+        unroll=1,
         streams=2,
         optimizer=problems.optimizer("sgd", learning_rate=LEARNING_RATE, anneal=False, max_grad_norm=0.0),
         meta_optimizer=MetaOptimizerConfig(name="sgd", learning_rate=0.0),
@@ -82,45 +86,53 @@ def expected_meta_gradient(
     by_stream = score_returns == "others" or baseline == "other_streams"
     outcomes = [(pulls, 1) for pulls in PULLS] if by_stream else ONE_OF_EACH
 
-    def from_here(state, probability):
+    def from_here(state, probability, before=()):
+        """`before`: the logits of all versions before this one."""
         head = state.inner.params["policy"]
-        logits = np.asarray(head["w"][0] + head["b"])
+        every = (*before, np.asarray(head["w"][0] + head["b"]))
+        version = max(len(every) - 1 - lag, 0)
+        logits = every[version]
         policy = np.exp(logits) / np.exp(logits).sum()
         total = 0.0
         for pulls, times in outcomes:
             now = probability * times * policy[list(pulls)].prod()
-            after, metrics = learner.step(state, pull(pulls, logits, state.inner_updates))
+            after, metrics = learner.step(state, pull(pulls, logits, version))
             if after.meta_updates:
                 assert not any(np.any(leaf) for leaf in jax.tree.leaves(after.inner.params["value"]))
                 total += now * float(metrics["meta_grad/of_policy_weight"])
             else:
-                total += from_here(after, now)
+                total += from_here(after, now, every)
         return total
 
     return from_here(learner.init(jax.random.key(0)), 1.0)
 
 
-def expected_reward(raw, window, objective):
-    """J(η) = Σ_paths P(path; η) Σ_k w_k R̄_k, with the update rule written out: no code in common with the learner."""
+def expected_reward(raw, window, objective, lag=0, constant=lambda ratio: ratio):
+    """J(η) = Σ_paths P(path; η) Σ_k w_k π_k · r, the update rule written out: no code in common with the learner.
+
+    `constant`: what becomes of the importance ratios in the update.
+    """
     paths = np.array(list(itertools.product(PULLS, repeat=window + 1)))  # [paths, K+1, streams]
-    logits = jnp.tile(LOGITS, (len(paths), 1))
+    logits, policies = jnp.tile(LOGITS, (len(paths), 1)), []
     log_probability, score = 0.0, 0.0
     for k, weight in enumerate(outer_weights(objective, window)):
         chosen = np.eye(2)[paths[:, k]]  # [paths, streams, arms]
-        reward = REWARDS[paths[:, k]]
-        log_policy = logits - jnp.log(jnp.sum(jnp.exp(logits), axis=-1, keepdims=True))
-        log_probability += jnp.sum(chosen * log_policy[:, None], axis=(1, 2))
-        score += weight * reward.mean(axis=1)
-        ascent = jnp.mean(reward[..., None] * (chosen - jnp.exp(log_policy)[:, None]), axis=1)
+        policies.append(logits - jnp.log(jnp.sum(jnp.exp(logits), axis=-1, keepdims=True)))
+        log_policy, acted = policies[k], policies[max(k - lag, 0)]
+        log_probability += jnp.sum(chosen * acted[:, None], axis=(1, 2))
+        score += weight * jnp.exp(log_policy) @ REWARDS
+        ratio = jnp.exp(jnp.sum(chosen * (log_policy - acted)[:, None], axis=-1))
+        weighted = (constant(ratio) * REWARDS[paths[:, k]])[..., None]
+        ascent = jnp.mean(weighted * (chosen - jnp.exp(log_policy)[:, None]), axis=1)
         # Twice: the logit is the sum of a bias and a weight times the observation 1, and both learn.
         logits += 2 * LEARNING_RATE / (1 + jnp.exp(-raw)) * ascent
     return jnp.sum(jnp.exp(log_probability) * score)
 
 
-def exact_derivative(window, objective) -> float:
+def exact_derivative(window, objective, lag=0) -> float:
     """dJ/dη, on whose two routes autodiff and finite differences agree."""
-    derivative = float(jax.grad(expected_reward)(RAW, window, objective))
-    above, below = (expected_reward(RAW + e, window, objective) for e in (1e-5, -1e-5))
+    derivative = float(jax.grad(expected_reward)(RAW, window, objective, lag))
+    above, below = (expected_reward(RAW + e, window, objective, lag) for e in (1e-5, -1e-5))
     np.testing.assert_allclose((above - below) / 2e-5, derivative, rtol=1e-8)
     assert derivative > 0.005  # learning faster pays here
     return derivative
@@ -133,6 +145,16 @@ def test_full_correction_is_unbiased(window, objective, score_returns):
     """With its running baseline in place, and whether a stream's score meets its own later returns or not."""
     expected = expected_meta_gradient(window, objective, score_returns, correction=1.0)
     np.testing.assert_allclose(-expected, exact_derivative(window, objective), rtol=1e-9)
+
+
+@pytest.mark.parametrize("objective, score_returns", [("next", "all"), ("all", "others")])
+def test_full_correction_of_batches_that_are_a_version_old_is_unbiased(objective, score_returns):
+    """D^j meets what θ^k would have earned on D^k, k > j; what θ^(k-1) did earn there knows nothing of D^(k-1)."""
+    expected = -expected_meta_gradient(3, objective, score_returns, lag=1, correction=1.0)
+    of_constants = jax.grad(expected_reward)(RAW, 3, objective, 1, jax.lax.stop_gradient)
+    np.testing.assert_allclose(expected, of_constants, rtol=1e-9)
+    exact, bare = exact_derivative(3, objective, lag=1), -expected_meta_gradient(3, objective, lag=1, correction=0.0)
+    assert abs(expected / exact - 1) < 0.015 and 0.7 < bare / exact < 0.9
 
 
 def test_without_a_baseline_it_is_unbiased_too():

@@ -142,13 +142,14 @@ def test_copies_live_as_lives_of_their_own_with_the_same_seeds_do():
     still = {"window": 1, "meta_optimizer.learning_rate": 0.0}
     reverse = {"meta_gradient.differentiation": "reverse", "meta_gradient.standard_deviation": 0.1}
     apart, eta, moved = Lives(override(config, still | reverse)), lives.eta(), []
+    span = lives.learner.span
     assert sorted(eta) == ["gamma", "policy_weight"]
     for name in eta:
         reward = {}
         for sign in (1, -1):
             born = {key: np.full(2, value + DEVIATION * sign * (key == name), np.float32) for key, value in eta.items()}
-            _, own = apart.run(apart.start(seeds, born), 3)
-            reward[sign] = own["reward"].sum(axis=(1, 2)) / (3 + 1)
+            _, own = apart.run(apart.start(seeds, born), span + 1)
+            reward[sign] = own["reward"][:, 1:].sum(axis=(1, 2)) / (span + 1)  # what θ^1 ... θ^K acted
         expected = -(reward[1] - reward[-1]) / (2 * DEVIATION)
         np.testing.assert_allclose(records[f"meta_grad/of_{name}"][:, 0], expected, rtol=1e-3, atol=1e-5)
         moved.append(np.any(expected != 0))

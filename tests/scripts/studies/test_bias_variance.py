@@ -65,6 +65,9 @@ def test_pes_sums_over_a_lifes_windows(truth):
     assert np.any(truth.mean(axis=0) > 5 * error)  # so that a sum of another scale would not pass
     with pytest.raises(ConfigError, match="--window: 2 does not divide the 3 updates of a life"):
         estimator(SMALL, pes | {"window": 2})
+    last = Problem(override(SMALL.config, {"meta_gradient.objective": "next"}))
+    with pytest.raises(ConfigError, match="--window: 1 is scored by its own last batch"):
+        estimator(last, pes)
 
 
 def test_copies_of_a_life_and_lives_apart_have_the_same_finite_differences():
