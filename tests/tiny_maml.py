@@ -32,6 +32,54 @@ def value(logits):
     return jnp.exp(log_probability(jax.nn.log_softmax(logits), HORIZON)) @ discounted_return(HORIZON, np.zeros(2))
 
 
+def written_out(logits, surrogate, surrogate_decay=1.0, *, acted=None, gamma=GAMMA, critic=(0.0, 0.0)):
+    """Of every episode: what it adds to the update [n, 4], and the Jacobian of that [n, 4, 4] as the surrogate has it.
+    By the surrogates' definitions, of scores, their derivatives and their products; nothing is differentiated twice.
+
+    Args:
+      logits: [S, A] that are updated.
+      acted: [S, A] of the policy that acted, read by the surrogates with importance ratios; None: it is the same.
+      gamma: the inner loss's discount.
+      critic: [S] what states are taken to be worth: as baseline, and where an episode is cut off.
+    """
+
+    def taken(logits):
+        return jax.nn.log_softmax(logits)[STATES[:-1], ACTIONS]  # [H, n]
+
+    scores = jax.jacfwd(taken)(logits).reshape(HORIZON, EPISODES, 4)
+    curvatures = jax.jacfwd(jax.jacfwd(taken))(logits).reshape(HORIZON, EPISODES, 4, 4)
+    ratios = jnp.ones((HORIZON, EPISODES)) if acted is None else jnp.exp(taken(logits) - taken(acted))
+    worth = gamma ** np.arange(HORIZON + 1)[:, None] * np.asarray(critic)[STATES]
+    known, rewards = worth[:-1], gamma ** np.arange(HORIZON)[:, None] * REWARDS
+    rewards = jnp.stack([rewards[0], rewards[1] + worth[2]])
+
+    def products(of):
+        return jnp.einsum("tni,tnj->tnij", of, of)
+
+    def total(weights, terms):
+        return jnp.einsum("tn,tn...->n...", weights, terms)
+
+    if surrogate in ("dice", "off_policy_dice", "lsf"):  # each reward meets the scores of the actions that led to it
+        past, bent, kept = jnp.cumsum(scores, axis=0), jnp.cumsum(curvatures, axis=0), 1.0
+        if surrogate == "lsf":  # Tang's: an episode is one sample, and each reward meets all of its scores
+            past, bent = (jnp.broadcast_to(x[-1], x.shape) for x in (past, bent))
+            kept = surrogate_decay
+        led, chosen = rewards * jnp.cumprod(ratios, axis=0), known * ratios
+        jacobian = total(led, bent + kept * products(past)) - total(chosen, curvatures + kept * products(scores))
+        return total(led, past) - total(chosen, scores), jacobian
+    later = known[1] + jnp.minimum(ratios[1], 1.0) * (rewards[1] - known[1])  # V-trace's
+    gain = jnp.stack([rewards[0] + later, rewards[1]]) - known
+    if surrogate == "off_policy":
+        gain *= ratios
+    bent = curvatures
+    if surrogate in ("lvc", "off_policy"):
+        bent += products(scores)
+    elif surrogate == "loaded_dice":  # what the products of all scores so far have more than those before the action
+        before = jnp.stack([jnp.zeros_like(scores[0]), surrogate_decay * scores[0]])
+        bent += products(before + scores) - products(before)
+    return total(gain, scores), total(gain, bent)
+
+
 def learner_with(inner, correction, horizon=HORIZON):
     settings = AgentSettings(
         network=NetworkConfig("table"),

@@ -11,17 +11,14 @@ import pytest
 
 from tests.smoothing import z_scores
 from tests.tiny_maml import (
-    ACTIONS,
-    DISCOUNTS,
     EPISODES,
     HORIZON,
     RATE,
-    REWARDS,
-    STATES,
     STREAMS,
     expected_through_the_learner,
     sampled,
     value,
+    written_out,
 )
 from tests.tiny_mdp import LOGITS, TASK, log_probability
 
@@ -41,30 +38,8 @@ def inner(name):
 def parts(start, name):
     """Of every episode under the policy `start`: its score [n, 4], what it adds to the update [n, 4], and the Jacobian
     of that [n, 4, 4] as the surrogate has it."""
-    surrogate, decay = inner(name).values()
-
-    def taken(logits):
-        return jax.nn.log_softmax(logits)[STATES[:-1], ACTIONS]  # [H, n]
-
-    scores = jax.jacfwd(taken)(start).reshape(HORIZON, EPISODES, 4)
-    curvatures = jax.jacfwd(jax.jacfwd(taken))(start).reshape(HORIZON, EPISODES, 4, 4)
-    rewards = DISCOUNTS[:, None] * REWARDS
-    ahead = np.cumsum(rewards[::-1], axis=0)[::-1]
-    if surrogate == "lsf":  # Tang's: an episode is one sample
-        ahead = np.broadcast_to(rewards.sum(axis=0), rewards.shape)
-    past = jnp.cumsum(scores, axis=0)
-    added = jnp.einsum("tn,tni->ni", ahead, scores)
-    jacobian = jnp.einsum("tn,tnij->nij", ahead, curvatures)
-    if surrogate in ("lvc", "off_policy", "loaded_dice"):
-        jacobian += jnp.einsum("tn,tni,tnj->nij", ahead, scores, scores)
-    elif surrogate == "lsf":
-        jacobian += decay * jnp.einsum("n,ni,nj->nij", ahead[0], past[-1], past[-1])
-    elif surrogate != "plain":
-        jacobian += jnp.einsum("tn,tni,tnj->nij", rewards, past, past)
-    if surrogate == "loaded_dice":  # of two steps: the second action's products with the first's
-        across = decay * jnp.einsum("n,ni,nj->nij", ahead[1], scores[0], scores[1])
-        jacobian += across + across.swapaxes(1, 2)
-    return past[-1], added, jacobian
+    score = jax.jacfwd(lambda logits: log_probability(jax.nn.log_softmax(logits), HORIZON))(start)
+    return score.reshape(EPISODES, 4), *written_out(start, **inner(name))
 
 
 def after(start, name="plain"):
@@ -120,11 +95,12 @@ def test_full_correction_is_the_gradient_of_the_sampled_objective_and_nothing_el
 
 
 @pytest.mark.usefixtures("float64")
-def test_lsf_and_dice_agree_in_expectation():
+def test_lsf_and_dice_have_one_expected_hessian_but_not_one_meta_gradient():
     """Tang's R u uᵀ and DiCE's products of scores of the past: not one by one, but on average, and then both are the
-    true Hessian. Where the outer gradient is a constant their meta-gradients are the same, then. Behind an update from
-    the same episodes they are not, while these are few: all rewards of an episode meet all of its scores in LSF's
-    update, and so its θ¹ is scattered more."""
+    true Hessian. Where the outer gradient is a constant their meta-gradients are the same, then. Behind an update it is
+    none: E[(I + α Ĥ)ᵀ ∇J(θ¹)] is of a product, and both factors are of the same episodes. These go with Ĥ one by one,
+    where the two differ; and all rewards of an episode meet all of its scores in LSF's update, whose θ¹ is scattered
+    more. That LSF and DiCE agree in expectation is so of the Hessian, and of more only as episodes become many."""
     probability = jnp.exp(log_probability(jax.nn.log_softmax(LOGITS), HORIZON))
     hessians = {name: parts(LOGITS, name)[2] for name in ("lsf", "dice")}
     assert np.abs(hessians["lsf"] - hessians["dice"]).max() > 0.1

@@ -47,19 +47,33 @@ class Meant(NamedTuple):
 
 
 FULL = {"correction": 1.0}
-FADING = {"meta_gradient.differentiation": "trace", "meta_gradient.trace_decay": 0.5}
+TRACE = {"meta_gradient.differentiation": "trace"}
+FADING = TRACE | {"meta_gradient.trace_decay": 0.5}
 ESTIMATORS = {
     "full": (FULL, Meant()),
+    "no baseline": (FULL | {"meta_gradient.baseline": "none"}, Meant()),
+    "other streams": (FULL | {"meta_gradient.baseline": "other_streams"}, Meant(score=0.0)),  # which take it all away
     # The one later return that meets a score is that of the batch behind the next update.
     "discounted": (FULL | {"correction_discount": 0.4}, Meant(score=0.4)),
     "mean of others": (
         FULL | {"meta_gradient.score_reduction": "mean", "meta_gradient.score_returns": "others"},
         Meant(score=1.0 / (STREAMS * (HORIZON + 1))),
     ),
+    "trace": (FULL | TRACE, Meant()),
     "fading trace": (FULL | FADING, Meant(memory=0.5)),
+    # Of every window's end together. A trace goes on from window to window; the sweep stops where its own begins.
+    "trace, windows of one": (FULL | TRACE | {"window": 1}, Meant()),
+    "windows of one": ({"window": 1}, Meant(score=0.0, memory=0.0)),
 }
 # What else each could be taken for.
-NEIGHBOURS = {"full": "discounted", "discounted": "full", "mean of others": "full", "fading trace": "full"}
+NEIGHBOURS = {
+    "full": "discounted",
+    "other streams": "mean of others",
+    "discounted": "full",
+    "mean of others": "full",
+    "trace": "fading trace",
+    "fading trace": "full",
+}
 
 
 @pytest.fixture(scope="module")
@@ -94,25 +108,31 @@ def closed_form(task, name):
 
 
 def expected_through_the_learner(task, settings):
-    """[2] Σ over paths of their probability times what the learner's step of η ascends at their end."""
-    learner = make_learner(override(BASE, settings), ENVIRONMENT.spec, mesh=NoMesh())
-    born = problems.born(learner)
+    """[2] Σ over paths of their probability times what the learner's steps of η ascend, in units of one window."""
+    config = override(BASE, settings)
+    learner = make_learner(config, ENVIRONMENT.spec, mesh=NoMesh())
+    born, centred = problems.born(learner), config.meta_gradient.baseline == "other_streams"
 
     def of(first, second, last):
-        """The estimate is linear in the last batch's streams: the same episode twice stands for two."""
-        state, probability = born, 1.0
-        for k, chosen in enumerate((first, second, jnp.stack([last, last]))):
+        state, probability, steps = born, 1.0, []
+        for k, chosen in enumerate((first, second, last)):
             table = state.inner.params["policy"]["w"]
             share = probabilities(table, task)[chosen]
-            probability *= jnp.prod(share) if k < UPDATES else share[0]
+            probability *= jnp.prod(share) if k < UPDATES or centred else share[0]
             state, metrics = learner.step(state, trajectory(chosen, table, k, task))
-        return -probability * jnp.stack([metrics[f"meta_grad/of_{name}"] for name in ETA])
+            if state.meta_updates > len(steps):
+                steps.append(jnp.stack([metrics[f"meta_grad/of_{name}"] for name in ETA]))
+        assert len(steps) == UPDATES // config.window
+        return -probability * sum(steps) * (config.window + 1) / (UPDATES + 1)
 
     unordered = np.array(list(itertools.combinations_with_replacement(range(EPISODES), STREAMS)))
-    paths = itertools.product(unordered, unordered, range(EPISODES))
-    first, second, last = (jnp.array(x) for x in zip(*paths, strict=True))
+    # The estimate is linear in the last batch's streams: the same episode twice stands for two; but not where it is
+    # their difference that counts, which would be 0 on every path.
+    last = PAIRS if centred else np.array([[episode] * STREAMS for episode in range(EPISODES)])
+    first, second, last = (np.array(x) for x in zip(*itertools.product(unordered, unordered, last), strict=True))
     times = np.prod([1 + (x[:, 0] != x[:, 1]) for x in (first, second)], axis=0)
-    return times @ jax.jit(jax.vmap(of))(first, second, last)
+    every = jax.jit(lambda paths: jax.lax.map(lambda path: of(*path), paths, batch_size=len(unordered) ** 2))
+    return times @ every((first, second, last))
 
 
 @pytest.mark.usefixtures("float64")
@@ -147,6 +167,6 @@ def test_the_full_correction_is_the_derivative_of_the_expected_reward_and_nothin
     for exact, name in zip(truth, ETA, strict=True):
         above, below = (expected_reward(ETA | {name: ETA[name] + step}) for step in (1e-5, -1e-5))
         np.testing.assert_allclose((above - below) / 2e-5, exact, rtol=1e-7)
-    for name, (_, meant) in ESTIMATORS.items():
+    for meant, name in {meant: name for name, (_, meant) in ESTIMATORS.items()}.items():
         error = np.linalg.norm(closed_form(task, name) - truth) / np.linalg.norm(truth)
         assert error < 1e-12 if meant == Meant() else error > 0.005, name
