@@ -94,7 +94,7 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
     for game, start in _lived(rows):
         tuned, fixed = (by_seed(rows, _arm(game, start, flag)) for flag in (True, False))
         if start == "good":
-            claim = f"{game}: from good hyperparameters self-tuning loses nothing"
+            claim = f"{game}: with this outer loss self-tuning loses nothing from good hyperparameters"
             verdicts.append(is_not_below(claim, tuned, fixed, MARGIN, " reward a step"))
         else:
             claim = f"{game}: started from {start}, self-tuning earns more over the life than staying there"
