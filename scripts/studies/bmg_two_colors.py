@@ -69,7 +69,7 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
 
 
 def _told_apart(rows: Sequence[Row], better: str, worse: str, claims: int) -> Verdict:
-    """Lives of one seed begin alike, but part at the first update that differs: arms are compared unpaired."""
+    """Unpaired: lives of one seed begin alike, but part at the first update, and a pair cancels nothing."""
     high, low = by_seed(rows, better), by_seed(rows, worse)
     claim = f"{better} earns more over the life than {worse}"
     verdict = is_above(claim, high, low, " reward a step", claims, paired=False)

@@ -76,7 +76,7 @@ def is_above(
     """Whether `high` is above `low`, seed by seed: by the 95 % interval of the mean paired difference.
 
     Where it is one of several `claims` of a kind, the interval is so much wider that 95 % hold for all (Bonferroni).
-    Not `paired`: the two share no noise, and neither do their lives of one seed; the means are compared (Welch).
+    Not `paired`: lives of one seed have nothing in common that lasts; the means are compared (Welch).
     """
     level = 1 - 0.05 / claims
     found = interval(high - low, level) if paired else difference(high, low, level)
