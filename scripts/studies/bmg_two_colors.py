@@ -104,7 +104,7 @@ STUDY = Study(
         " meta-gradient (MG), which is better than a fixed entropy weight."
     ),
     minutes={
-        "smoke": "1 min",
+        "smoke": "20 s",
         "small": "13 min",
         "paper": "two days (projected from `small`: 4 ms a life's update of η)",
     },

@@ -192,7 +192,7 @@ STUDY = Study(
         " rule learned on random 5x5 grids beat its untrained start, and A2C, on tasks and worlds it has not seen?"
     ),
     minutes={
-        "smoke": "1 min",
+        "smoke": "20 s",
         "small": "13 min",
         "paper": "10 days (projected from `small`: 0.5 s an update of η by 48 lives)",
     },

@@ -138,7 +138,7 @@ STUDY = Study(
         "Vuorio et al. 2021: finite differences and the full correction bring every start to the same optimum; without"
         " correction both learning rates grow past it; DiCE wanders, and settles elsewhere."
     ),
-    minutes={"smoke": "1 min", "small": "6 min", "paper": PAPER},
+    minutes={"smoke": "10 s", "small": "6 min", "paper": PAPER},
     seeds={"smoke": 1, "small": 1, "paper": 1},
     cells=_cells,
     run=run,

@@ -169,7 +169,7 @@ STUDY = Study(
         "Vuorio et al. 2021: the corrected meta-gradient learns what finite differences learn; without correction η"
         " drifts away from the optimum; DiCE does not prevent that, and added to the correction it does harm."
     ),
-    minutes={"smoke": "1 min", "small": "12 min", "paper": PAPER},
+    minutes={"smoke": "20 s", "small": "12 min", "paper": PAPER},
     seeds={"smoke": 2, "small": 6, "paper": 10},
     cells=_cells,
     run=run,
