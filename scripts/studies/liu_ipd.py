@@ -163,7 +163,7 @@ STUDY = Study(
         " (Liu et al. 2022: off-policy learning against the compositional bias)? And is it the update (composition) or"
         " its Jacobian (Hessian) that gains?"
     ),
-    minutes={"smoke": "30 s", "small": "7 min", "paper": "1 h (projected: 7 s an update of all arms and seeds)"},
+    minutes={"smoke": "20 s", "small": "7 min", "paper": "1 h (projected: 7 s an update of all arms and seeds)"},
     seeds={"smoke": 2, "small": 10, "paper": 10},
     cells=_cells,
     run=run,

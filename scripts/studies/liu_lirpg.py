@@ -219,7 +219,7 @@ STUDY = Study(
         " mitigates it."
     ),
     minutes={
-        "smoke": "30 s",
+        "smoke": "20 s",
         "small": "10 min beside other work",
         "paper": "7 min (12 of its 18 programs compiled before)",
     },

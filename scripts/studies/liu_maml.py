@@ -203,7 +203,7 @@ STUDY = Study(
         " updates' error stays as a compositional bias, which grows with both; LVC mends the Hessian, and"
         " episodes of earlier policies, weighed by importance ratios, the updates."
     ),
-    minutes={"smoke": "30 s", "small": "5 min", "paper": "12 min (15 ms an estimate)"},
+    minutes={"smoke": "20 s", "small": "5 min", "paper": "12 min (15 ms an estimate)"},
     seeds={"smoke": 2, "small": 10, "paper": 10},
     cells=_cells,
     run=tabular_sweep.run,

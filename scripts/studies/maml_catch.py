@@ -150,7 +150,7 @@ STUDY = Study(
         " loss: is a learned start better than an untrained one, and do the surrogates differ?"
     ),
     minutes={
-        "smoke": "1 min",
+        "smoke": "20 s",
         "small": "11 min",
         "paper": "8 h (projected from `small`: 50 ms an update of η by 20 lives)",
     },

@@ -33,7 +33,7 @@ ESTIMATORS: dict[str, dict[str, Any]] = {
     DICE_CORRECTED: {"inner.surrogate": "dice", "correction": 1.0},
 }
 CHUNK = 1_000  # lives side by side where η is only looked at
-LIVES_OF_A_SEED = 1_000_000  # seeds of lives that no other seed of a study uses
+LIVES_OF_A_SEED = 1_000_000  # seeds of lives: the lower half to learn by, the upper to look and judge by
 
 
 def bandit() -> ExperimentConfig:
@@ -59,7 +59,7 @@ class Learning(NamedTuple):
     """How η is learned: by lives side by side that share it. Each is one window, then born anew with another task."""
 
     settings: dict[str, Any]  # of the estimator, its window and η's optimiser
-    starts: Sequence[tuple[float, float]]  # raw η; each of them with every seed
+    starts: Sequence[tuple[float, float]]  # raw η; each of them with every seed, and with other lives
     seeds: int
     updates: int  # of η
     lives: int  # whose meta-gradients make one update
@@ -70,14 +70,17 @@ class Learning(NamedTuple):
 
 
 def learn(learning: Learning, tell: Callable[[float], None]) -> list[Row]:
-    """A row for each start, seed and point: the update, raw η there, and the mean reward of other lives at it."""
+    """A row for each start, seed and point: the update, raw η there, and the mean reward of other lives at it.
+
+    Every start learns by lives of its own; all of a seed are looked at and judged by the same.
+    """
     config = override(bandit(), {"window": learning.life} | learning.settings)
     lives = Lives(config, shared=True, own_tasks=True, lifetime=1, skip=learning.life - config.window)
     runs = [(start, seed) for start in learning.starts for seed in range(learning.seeds)]
     chunk = learning.updates // learning.points
     rows: list[Row] = []
     for index, (start, seed) in enumerate(runs):
-        first = seed * LIVES_OF_A_SEED
+        first = index * LIVES_OF_A_SEED
         born = {name: np.full(learning.lives, value, np.float32) for name, value in zip(NAMES, start, strict=True)}
         state, passed = lives.start(range(first, first + learning.lives), born), [start]
         for point in range(learning.points):

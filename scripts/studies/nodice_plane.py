@@ -4,7 +4,7 @@ import functools
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -20,7 +20,7 @@ LAMBDAS = (0.0, 0.2, 0.6, 1.0)
 WINDOWS = {"smoke": (1, 2), "small": (1, 8, 22, UPDATES), "paper": (1, 8, 22, UPDATES)}
 EPS = 0.2
 REFERENCE = "truth"
-ADDS_BIAS = "Hessian estimation always adds bias: untruncated, DiCE is more biased than naive"
+ADDS_BIAS = "our reading: Hessian estimation always adds bias, so that untruncated DiCE is more biased than naive"
 GROUPS = 20  # of lives, where nothing else is said: the spread over them gives intervals
 
 
@@ -201,6 +201,13 @@ def no_bias(claim: str, own: Summary, control: Summary) -> Verdict:
         f" {other:.0%} of the mean gradient; at 95 % any bias is below {below:.0%}; variance {interval(own.variance)}"
     )
     return Verdict(claim, measured, verdict)
+
+
+def is_biased(claim: str, own: Summary, control: Summary) -> Verdict:
+    """Whether a bias is seen; "disagree" where none is, though one of the size of that of `control` would be."""
+    unbiased = no_bias(claim, own, control)
+    opposite: dict[str, Literal["agree", "disagree"]] = {"agree": "disagree", "disagree": "agree"}
+    return unbiased._replace(verdict=opposite.get(unbiased.verdict, "undecided"))
 
 
 def draw_plane(axes: Any, found: dict[str, Summary], height: Callable[[Summary], np.ndarray], label: str) -> None:

@@ -68,7 +68,7 @@ def truncated_study(figure: int, optimizer: str, rates: Rates, paper_updates: in
             "Vuorio et al. 2021: at every truncation a larger sampling correction ends in a better η, though it"
             " sometimes adds bias; longer windows end better, too."
         ),
-        minutes={"smoke": "1 min", "small": "10 min", "paper": paper},
+        minutes={"smoke": "10 s", "small": "10 min", "paper": paper},
         seeds=SEEDS,
         cells=cells,
         run=run,

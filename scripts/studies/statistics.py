@@ -1,5 +1,7 @@
 """Intervals over seeds, how they are drawn, and the verdicts that they give."""
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -46,21 +48,51 @@ def draw_interval(axes: Any, at: Sequence[float], values: np.ndarray, label: str
         axes.fill_between(at, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
 
 
-def is_above(claim: str, high: np.ndarray, low: np.ndarray, unit: str = "", claims: int = 1) -> Verdict:
+def difference(high: np.ndarray, low: np.ndarray, level: float = 0.95) -> Interval:
+    """Of the means of two samples that share nothing, with its interval by Welch's t."""
+    found = float(np.mean(high) - np.mean(low))
+    if min(len(high), len(low)) < 2:
+        return Interval(found, -np.inf, np.inf)
+    bounds = stats.ttest_ind(high, low, equal_var=False).confidence_interval(level)
+    return Interval(found, float(bounds.low), float(bounds.high))
+
+
+def seeds_to_tell(high: np.ndarray, low: np.ndarray, claims: int = 1, power: float = 0.8) -> int:
+    """How many seeds an arm it takes to tell two arms apart by `difference`, were their means and spreads these."""
+    one, other = np.var(high, ddof=1), np.var(low, ddof=1)
+    shift, tail = abs(np.mean(high) - np.mean(low)), 0.025 / claims
+    least = (stats.norm.isf(tail) + stats.norm.ppf(power)) ** 2 * (one + other) / shift**2
+
+    def has_power(seeds: int) -> bool:
+        freedom = (seeds - 1) * (one + other) ** 2 / (one**2 + other**2)
+        return stats.nct.sf(stats.t.isf(tail, freedom), freedom, shift / np.sqrt((one + other) / seeds)) >= power
+
+    return next(seeds for seeds in itertools.count(max(2, math.ceil(least))) if has_power(seeds))
+
+
+def is_above(
+    claim: str, high: np.ndarray, low: np.ndarray, unit: str = "", claims: int = 1, paired: bool = True
+) -> Verdict:
     """Whether `high` is above `low`, seed by seed: by the 95 % interval of the mean paired difference.
 
     Where it is one of several `claims` of a kind, the interval is so much wider that 95 % hold for all (Bonferroni).
+    Not `paired`: lives of one seed have nothing in common that lasts; the means are compared (Welch).
     """
-    difference = interval(high - low, 1 - 0.05 / claims)
-    verdict = "agree" if difference.low > 0 else "disagree" if difference.high < 0 else "undecided"
-    measured = f"{interval(high)} against {interval(low)}{unit}; paired difference {difference}, n = {len(high)}"
+    level = 1 - 0.05 / claims
+    found = interval(high - low, level) if paired else difference(high, low, level)
+    verdict = "agree" if found.low > 0 else "disagree" if found.high < 0 else "undecided"
+    kind, each = ("paired difference", "") if paired else ("difference", " each")
+    measured = f"{interval(high)} against {interval(low)}{unit}; {kind} {found}, n = {len(high)}{each}"
     return Verdict(claim, measured, verdict)
 
 
-def is_same(claim: str, value: np.ndarray, reference: np.ndarray, margin: float, unit: str = "") -> Verdict:
+def is_same(
+    claim: str, value: np.ndarray, reference: np.ndarray, margin: float, unit: str = "", claims: int = 1
+) -> Verdict:
     """Whether `value` is within `margin` of `reference`, above or below: by the interval of the paired difference."""
-    one_sided = is_not_below(claim, value, reference, margin, unit)
-    return one_sided._replace(verdict=_is_within(interval(value - reference), -margin, margin))
+    one_sided = is_not_below(claim, value, reference, margin, unit, claims)
+    found = interval(value - reference, 1 - 0.05 / claims)
+    return one_sided._replace(verdict=_is_within(found, -margin, margin))
 
 
 def is_equal(claim: str, values: np.ndarray, exact: np.ndarray) -> Verdict:
@@ -86,12 +118,17 @@ def _is_within(found: Interval, low: float, high: float) -> str:
     return "disagree" if found.high < low or found.low > high else "undecided"
 
 
-def is_not_below(claim: str, value: np.ndarray, reference: np.ndarray, margin: float, unit: str = "") -> Verdict:
-    """Whether `value` is no more than `margin` below `reference`: by the interval of the paired difference."""
-    difference = interval(value - reference)
-    verdict = "agree" if difference.low > -margin else "disagree" if difference.high < -margin else "undecided"
+def is_not_below(
+    claim: str, value: np.ndarray, reference: np.ndarray, margin: float, unit: str = "", claims: int = 1
+) -> Verdict:
+    """Whether `value` is no more than `margin` below `reference`: by the interval of the paired difference.
+
+    Of several `claims`: see `is_above`.
+    """
+    found = interval(value - reference, 1 - 0.05 / claims)
+    verdict = "agree" if found.low > -margin else "disagree" if found.high < -margin else "undecided"
     measured = (
-        f"{interval(value)} against {interval(reference)}{unit}; paired difference {difference}, margin {margin:g},"
+        f"{interval(value)} against {interval(reference)}{unit}; paired difference {found}, margin {margin:g},"
         f" n = {len(value)}"
     )
     return Verdict(claim, measured, verdict)

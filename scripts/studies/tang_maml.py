@@ -235,7 +235,7 @@ STUDY = Study(
         " of its linearisation falls as 1/N; LSF's bias, and the distance of J_N from J_∞, are of order 1/√N at most."
         " Algorithm 1 is MAML with LSF."
     ),
-    minutes={"smoke": "1 min", "small": "8 min", "paper": "9 h (projected from `small`: 0.6 ms an estimate)"},
+    minutes={"smoke": "30 s", "small": "8 min", "paper": "9 h (projected from `small`: 0.6 ms an estimate)"},
     seeds={"smoke": 2, "small": 20, "paper": 10},
     cells=_cells,
     run=run,

@@ -15,7 +15,7 @@ from scripts.studies.nodice import (
     learn,
     mean_rewards,
 )
-from scripts.studies.nodice_plane import GROUPS, REFERENCE, Summary, _summary, no_bias, summaries
+from scripts.studies.nodice_plane import GROUPS, REFERENCE, Summary, _summary, is_biased, no_bias, summaries
 
 
 def test_learning_descends_the_mean_of_the_estimators_meta_gradients():
@@ -38,6 +38,11 @@ def test_learning_descends_the_mean_of_the_estimators_meta_gradients():
     looked = mean_rewards([start], 1, 40, 3)
     assert looked.mean() == rows[3]["reward"] != rows[0]["reward"] and learning.lives < LIVES_OF_A_SEED // 2
     assert mean_rewards([(rows[2]["early"], rows[2]["late"])], 0, 60, 3).mean() == rows[2]["reward"]
+    # A second start learns by lives of its own, as a second seed does, and is judged by those of its seed.
+    rates = [(row["early"], row["late"]) for row in rows]
+    again = learn(learning._replace(starts=(start, start), seeds=1), told.append)
+    assert [(row["early"], row["late"]) for row in again] == rates and rates[1] != rates[4]
+    assert again[5]["reward"] == mean_rewards([rates[5]], 0, 60, 3).mean()
 
 
 @pytest.mark.slow
@@ -84,5 +89,7 @@ def test_a_bias_is_measured_by_the_spread_over_lives():
     spread = (values["corrected"] - values[REFERENCE]).std(axis=0, ddof=1) / np.sqrt(2_000)
     np.testing.assert_allclose(found["corrected"].error, [spread], rtol=0.01)  # groups have means of their own
     assert no_bias("none", found["corrected"], found["naive"]).verdict == "agree"
+    assert is_biased("some", found["corrected"], found["naive"]).verdict == "disagree"
     biased = summaries(_lives(0.4, rng)[1])
+    assert is_biased("some", biased["corrected"], biased["naive"]).verdict == "agree"
     assert no_bias("one of six standard errors", biased["corrected"], biased["naive"]).verdict == "disagree"

@@ -1,7 +1,19 @@
 import numpy as np
 import pytest
+from scipy import stats
 
-from scripts.studies.statistics import Interval, interval, is_equal, is_not_below, is_same, is_slope, jackknife
+from scripts.studies.statistics import (
+    Interval,
+    difference,
+    interval,
+    is_above,
+    is_equal,
+    is_not_below,
+    is_same,
+    is_slope,
+    jackknife,
+    seeds_to_tell,
+)
 
 AROUND = np.array([-0.1, 0.0, 0.1])  # its 95 % interval is ±0.25
 
@@ -20,6 +32,34 @@ def test_what_is_the_same_is_neither_above_nor_below(difference, same, not_below
     value, reference = 5.0 + AROUND + difference, np.full(3, 5.0)
     assert is_same("", value, reference, 0.3).verdict == same
     assert is_not_below("", value, reference, 0.3).verdict == not_below
+
+
+def test_of_several_claims_each_has_a_wider_interval():
+    value, reference = 5.0 + AROUND, np.full(3, 5.0)
+    assert is_same("", value, reference, 0.3).verdict == is_not_below("", value, reference, 0.3).verdict == "agree"
+    assert is_same("", value, reference, 0.3, claims=2).verdict == "undecided"  # ±0.36
+    assert is_not_below("", value, reference, 0.3, claims=2).verdict == "undecided"
+
+
+def test_arms_that_share_nothing_are_compared_by_their_means():
+    """Values that run against each other by chance, seed by seed: pairs make the interval wider than it is."""
+    high, low = np.arange(10.0) + 3.5, np.arange(10.0)[::-1]
+    spread = np.sqrt(2 * high.var(ddof=1) / 10)  # of equal variances: 18 degrees of freedom
+    half = stats.t.ppf(0.975, 18) * spread
+    np.testing.assert_allclose(difference(high, low), (3.5, 3.5 - half, 3.5 + half), rtol=1e-12)
+    assert is_above("", high, low, paired=False).verdict == is_above("", high, low[::-1]).verdict == "agree"
+    assert is_above("", high, low).verdict == "undecided"
+    assert is_above("", low, high, paired=False).verdict == "disagree"
+    assert is_above("", high[:1], low[:1], paired=False).verdict == "undecided"
+
+
+def test_with_the_seeds_it_takes_arms_are_told_apart_four_times_in_five():
+    rng = np.random.default_rng(0)
+    high, low = rng.normal(0.7, 1.0, 12), rng.normal(0.0, 2.0, 12)
+    seeds = seeds_to_tell(high, low, claims=8)
+    one, other = (rng.normal(of.mean(), of.std(ddof=1), (4_000, seeds)) for of in (high, low))
+    told = stats.ttest_ind(one, other, axis=1, equal_var=False).pvalue < 0.05 / 8
+    assert abs(told.mean() - 0.8) < 0.02 and seeds > 12  # three standard errors
 
 
 @pytest.mark.parametrize(
