@@ -39,7 +39,7 @@ class InnerLossConfig:
     reward_clip: float = 1.0
     """Rewards are clipped to [-x, x] inside the losses; 0 leaves them as they are. Logged returns are never clipped."""
     reduction: Literal["sum", "mean"] = "sum"
-    """Over the batch's T·B transitions, for the inner and the outer loss: IMPALA's losses are sums."""
+    """Over the batch's T·B transitions, for the inner, the outer and BMG's matching loss: IMPALA's losses are sums."""
     surrogate: Literal["plain", "lvc", "loaded_dice", "dice", "off_policy", "off_policy_dice", "lsf"] = "plain"
     """How the policy gradient is written down, which decides its second derivatives (see docs/meta_gradients.md)."""
     surrogate_decay: float = 1.0

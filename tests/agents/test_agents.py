@@ -210,17 +210,21 @@ def test_intrinsic_reward_reaches_the_inner_loss_only(trajectory):
     np.testing.assert_array_equal(*outer_losses)
 
 
-def test_losses_are_sums_or_means_over_the_batch(trajectory, params):
-    summed, averaged = (make("stac", InnerLossConfig(reduction=reduction)) for reduction in ("sum", "mean"))
-    output = summed.unroll(params, trajectory)
+@pytest.mark.parametrize("name", [name for name in agent_names() if name != "bandit"])  # whose losses are means
+def test_losses_are_sums_or_means_over_the_batch_and_the_agent_says_which(name, trajectory):
+    heads = 2 if name == "stacx" else 0
+    both = [make(name, InnerLossConfig(auxiliary_heads=heads, reduction=reduction)) for reduction in ("sum", "mean")]
+    meta, params = both[0].init_meta(jax.random.key(1)), both[0].init(jax.random.key(0))
+    output = both[0].unroll(params, trajectory)
     pairs = [
-        [agent.inner_loss(agent.init_meta(jax.random.key(1)), output, trajectory)[0] for agent in (summed, averaged)],
-        [agent.outer_loss(output, trajectory, 0 * output.logits)[0] for agent in (summed, averaged)],
-        [agent.stream_return(trajectory) for agent in (summed, averaged)],
+        [agent.inner_loss(meta, output, trajectory)[0] for agent in both],
+        [agent.outer_loss(output, trajectory, 0 * output.logits)[0] for agent in both],
+        [agent.stream_return(trajectory) for agent in both],
     ]
     for total, mean in pairs:
         assert total.shape == mean.shape == (STREAMS,)
         np.testing.assert_allclose(total, STEPS * STREAMS * mean, rtol=1e-6)
+    assert [agent.loss_scale(trajectory) for agent in both] == [STEPS * STREAMS, 1]
 
 
 def test_outer_loss_is_impalas_with_its_own_numbers_and_a_kl(trajectory, params):
