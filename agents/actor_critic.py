@@ -20,6 +20,7 @@ class LearnedReward(NamedTuple):
 
     init: Callable[[Array], dict[str, MetaParams]]  # (key) -> raw meta-parameters, by names of their own
     reward: Callable[[MetaParams, Trajectory], Array]  # (all raw meta-parameters, trajectory) -> [T, B]
+    game_weight: float = 1.0  # of the game's clipped reward, which it is added to
 
 
 def actor_critic(
@@ -51,6 +52,8 @@ def actor_critic(
     network = make_network(settings.network, spec, widths)
     fixed = {name: getattr(inner, name) for name in HYPERPARAMETERS}
     written = {"surrogate": inner.surrogate, "surrogate_decay": inner.surrogate_decay} | losses.loss_settings(inner)
+    if learned_reward:
+        written["reward_weight"] = learned_reward.game_weight
 
     def loss_scale(trajectory: Trajectory) -> float:
         return losses.reduction_scale(trajectory, inner.reduction)

@@ -112,6 +112,8 @@ class IntrinsicConfig:
 
     weight: float = 0.01
     """Weight β of the intrinsic reward, which is in (-1, 1), beside the environment's (LIRPG's code: 0.01)."""
+    reward_weight: float = 1.0
+    """Weight of the environment's clipped reward beside it, in the inner loss alone (LIRPG's delayed rewards: 0)."""
 
 
 @dataclasses.dataclass(frozen=True)

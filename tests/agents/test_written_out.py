@@ -155,10 +155,11 @@ def test_lpg_charges_its_rule_for_large_directions_and_sure_targets(lpg):
     np.testing.assert_allclose(agent.meta_penalty(meta, output, TRAJECTORY), (squares * REAL).mean(axis=0), rtol=2e-5)
 
 
-def test_lirpg_adds_its_reward_to_the_inner_loss_and_keeps_it_from_the_second_critic():
-    """r + β tanh(r_in(s, a)) at the state where a was taken; both critics, each of its own discount."""
+@pytest.mark.parametrize("of_the_games", [1.0, 0.4, 0.0])
+def test_lirpg_adds_its_reward_to_the_inner_loss_and_keeps_it_from_the_second_critic(of_the_games):
+    """c r + β tanh(r_in(s, a)) at the state where a was taken; both critics, each of its own discount."""
     outer = OuterLossConfig(OUTER.gamma, OUTER.trace_lambda, separate_critic=True)
-    agent = make("lirpg", outer=outer, intrinsic=IntrinsicConfig(0.3))
+    agent = make("lirpg", outer=outer, intrinsic=IntrinsicConfig(0.3, of_the_games))
     meta = jax.tree.map(lambda x: normal(*x.shape), agent.init_meta(jax.random.key(0)))
     (table,) = jax.tree.leaves(meta)
     heads = {"outer_value": jnp.asarray(normal(STEPS + 1, STREAMS, 1))}
@@ -167,7 +168,7 @@ def test_lirpg_adds_its_reward_to_the_inner_loss_and_keeps_it_from_the_second_cr
     )
     of_actions = np.tanh(TRAJECTORY.observation[:-1] @ table)
     learned = 0.3 * np.take_along_axis(of_actions, TRAJECTORY.action[..., None], axis=-1)[..., 0]
-    mixed = TRAJECTORY._replace(reward=CLIPPED + learned)
+    mixed = TRAJECTORY._replace(reward=of_the_games * CLIPPED + learned)
     unclipped = plain(InnerLossConfig(0.7, 0.6, value_weight=0.4, reward_clip=0.0, reduction="mean"))
 
     def expected(output):
