@@ -20,6 +20,7 @@ class LearnedReward(NamedTuple):
 
     init: Callable[[Array], dict[str, MetaParams]]  # (key) -> raw meta-parameters, by names of their own
     reward: Callable[[MetaParams, Trajectory], Array]  # (all raw meta-parameters, trajectory) -> [T, B]
+    game_weight: float = 1.0  # of the game's clipped reward, which it is added to
 
 
 def actor_critic(
@@ -51,6 +52,11 @@ def actor_critic(
     network = make_network(settings.network, spec, widths)
     fixed = {name: getattr(inner, name) for name in HYPERPARAMETERS}
     written = {"surrogate": inner.surrogate, "surrogate_decay": inner.surrogate_decay} | losses.loss_settings(inner)
+    if learned_reward:
+        written["reward_weight"] = learned_reward.game_weight
+
+    def loss_scale(trajectory: Trajectory) -> float:
+        return losses.reduction_scale(trajectory, inner.reduction)
 
     def outer_critic(output: NetworkOutput) -> NetworkOutput:
         return output._replace(value=output.heads[OUTER_CRITIC][..., 0]) if outer.separate_critic else output
@@ -71,11 +77,11 @@ def actor_critic(
             part, parts = losses.outer_critic_loss(outer_critic(output), trajectory, inner, outer)
             loss += part
             logs["outer_critic"] = parts["value"]
-        return losses.reduction_scale(trajectory, inner.reduction) * loss, logs | tuned.logs(values)
+        return loss_scale(trajectory) * loss, logs | tuned.logs(values)
 
     def outer_loss(output, trajectory, anchor_logits):
         loss, logs = losses.outer_loss(outer_critic(output), trajectory, anchor_logits, inner, outer)
-        return losses.reduction_scale(trajectory, inner.reduction) * loss, logs
+        return loss_scale(trajectory) * loss, logs
 
     def init_meta(key: Array) -> MetaParams:
         tuned_key, reward_key = jax.random.split(key)
@@ -95,6 +101,7 @@ def actor_critic(
         stream_return=lambda trajectory, logits=None: losses.stream_return(trajectory, inner, outer, logits),
         init_context=tuned.init_context,
         next_context=tuned.next_context,
+        loss_scale=loss_scale,
     )
 
 

@@ -39,7 +39,7 @@ class InnerLossConfig:
     reward_clip: float = 1.0
     """Rewards are clipped to [-x, x] inside the losses; 0 leaves them as they are. Logged returns are never clipped."""
     reduction: Literal["sum", "mean"] = "sum"
-    """Over the batch's T·B transitions, for the inner and the outer loss: IMPALA's losses are sums."""
+    """Over the batch's T·B transitions, for the inner, the outer and BMG's matching loss: IMPALA's losses are sums."""
     surrogate: Literal["plain", "lvc", "loaded_dice", "dice", "off_policy", "off_policy_dice", "lsf"] = "plain"
     """How the policy gradient is written down, which decides its second derivatives (see docs/meta_gradients.md)."""
     surrogate_decay: float = 1.0
@@ -112,6 +112,8 @@ class IntrinsicConfig:
 
     weight: float = 0.01
     """Weight β of the intrinsic reward, which is in (-1, 1), beside the environment's (LIRPG's code: 0.01)."""
+    reward_weight: float = 1.0
+    """Weight of the environment's clipped reward beside it, in the inner loss alone (LIRPG's delayed rewards: 0)."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """LIRPG (Zheng, Oh and Singh 2018): an intrinsic reward is learned, for the environment's reward's sake.
 
-The inner loss is the actor-critic's on r + β r_in(s, a), where r_in is the tanh of a network η of its own. The outer
-loss sees the environment's reward alone; its critic must not be the inner one, which learns the mixed reward's value:
-hence `outer.separate_critic`. (The authors' code keeps that critic among the meta-parameters; here it is a head of θ.)
+The inner loss is the actor-critic's on c r + β r_in(s, a), where r_in is the tanh of a network η of its own; c is 1,
+and 0 where the authors delay rewards. The outer loss sees the environment's reward alone; its critic must not be the
+inner one, which learns the mixed reward's value: hence `outer.separate_critic`. (The authors' code keeps that critic
+among the meta-parameters; here it is a head of θ, which learns beside the inner loss, whatever c is.)
 """
 
 import jax.numpy as jnp
@@ -23,11 +24,11 @@ def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
 
 
 def intrinsic_reward(spec: EnvironmentSpec, settings: AgentSettings) -> LearnedReward:
-    """β r_in(s, a), with the raw meta-parameters "intrinsic_reward"."""
+    """β r_in(s, a), with the raw meta-parameters "intrinsic_reward", beside c r."""
     init, unroll = make_function(settings.network, spec, spec.num_actions)
 
     def reward(meta: MetaParams, trajectory: Trajectory) -> Array:
         of_actions = jnp.tanh(unroll(meta["intrinsic_reward"], trajectory)[:-1])
         return weighted(settings.intrinsic.weight, of_action(of_actions, trajectory.action))
 
-    return LearnedReward(lambda key: {"intrinsic_reward": init(key)}, reward)
+    return LearnedReward(lambda key: {"intrinsic_reward": init(key)}, reward, settings.intrinsic.reward_weight)

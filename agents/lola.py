@@ -37,6 +37,9 @@ def lola(spec: EnvironmentSpec, inner: InnerLossConfig, outer: OuterLossConfig, 
         nothing = jnp.zeros(observation.shape[:-1], table.dtype)
         return NetworkOutput(observation @ table, nothing, heads={OTHER_VALUE: nothing[..., None]})
 
+    def loss_scale(trajectory):
+        return losses.reduction_scale(trajectory, inner.reduction)
+
     def inner_loss(meta, output, trajectory):
         del meta
         loss, logs = losses.actor_critic_loss(
@@ -47,11 +50,11 @@ def lola(spec: EnvironmentSpec, inner: InnerLossConfig, outer: OuterLossConfig, 
             surrogate_decay=inner.surrogate_decay,
             **losses.loss_settings(inner),
         )
-        return losses.reduction_scale(trajectory, inner.reduction) * loss, logs
+        return loss_scale(trajectory) * loss, logs
 
     def outer_loss(output, trajectory, anchor_logits):
         loss, logs = losses.outer_loss(output, trajectory, anchor_logits, inner, outer)
-        return losses.reduction_scale(trajectory, inner.reduction) * loss, logs
+        return loss_scale(trajectory) * loss, logs
 
     def init(key):
         del key
@@ -70,6 +73,7 @@ def lola(spec: EnvironmentSpec, inner: InnerLossConfig, outer: OuterLossConfig, 
         stream_score=losses.stream_score,
         stream_return=lambda trajectory, logits=None: losses.stream_return(trajectory, inner, outer, logits),
         starts_from_meta=True,
+        loss_scale=loss_scale,
     )
 
 

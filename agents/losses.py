@@ -54,6 +54,7 @@ def actor_critic_loss(
     *,
     rho_clip: float,
     reward_clip: float,
+    reward_weight: float = 1.0,
     extra_reward: Array = 0.0,
     surrogate: str = "plain",
     surrogate_decay: float = 1.0,
@@ -70,7 +71,8 @@ def actor_critic_loss(
       trajectory: T transitions of B streams.
       rho_clip: ρ-bar of V-trace.
       reward_clip: rewards are clipped to [-x, x]; 0 for not.
-      extra_reward: [T, B] added to the clipped rewards; differentiable through the targets.
+      reward_weight: of the clipped rewards; 0 leaves no trace of them.
+      extra_reward: [T, B] added to them; differentiable through the targets.
       surrogate, surrogate_decay, discount_states: how the policy gradient is written down (see `agents.surrogates`).
 
     Returns:
@@ -83,7 +85,7 @@ def actor_critic_loss(
     behaviour = action_log_prob(trajectory.behaviour_logits, trajectory.action)
     log_ratio = jax.lax.stop_gradient(log_prob) - behaviour
     rho = jnp.where(real, jnp.exp(log_ratio), 0.0).astype(value.dtype)
-    reward = clip_reward(trajectory.reward, reward_clip).astype(value.dtype) + extra_reward
+    reward = weighted(reward_weight, clip_reward(trajectory.reward, reward_clip).astype(value.dtype)) + extra_reward
     discount = hyperparameters["gamma"] * trajectory.discount.astype(value.dtype)
     targets = leaky_vtrace(
         value,

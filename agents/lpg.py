@@ -34,6 +34,9 @@ def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
     network = make_network(settings.network, spec, {"prediction": config.predictions})
     rule = rule_network(4, config.predictions, config.hidden, config.embedding)
 
+    def loss_scale(trajectory: Trajectory) -> float:
+        return losses.reduction_scale(trajectory, inner.reduction)
+
     def apply_rule(meta: dict, output: NetworkOutput, trajectory: Trajectory) -> tuple[Array, Array]:
         """-> π̂ [T, B], ŷ logits [T, B, m]."""
         log_prob = losses.action_log_prob(output.logits[:-1], trajectory.action)
@@ -57,21 +60,21 @@ def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
         logs |= {"rule_policy": jnp.mean(policy), "rule_prediction": jnp.mean(kl)}
         if not frozen:  # η in the batch's own terms
             logs |= {"meta/direction": jnp.mean(direction), "meta/direction_std": jnp.std(direction)}
-        return losses.reduction_scale(trajectory, inner.reduction) * loss, logs
+        return loss_scale(trajectory) * loss, logs
 
     def outer_loss(output, trajectory, anchor_logits):
         loss, logs = losses.outer_loss(output, trajectory, anchor_logits, inner, outer)
         log_y = jax.nn.log_softmax(output.heads["prediction"][:-1])
         entropy = -jnp.sum(jnp.exp(log_y) * log_y, axis=-1) * real_transitions(trajectory.step_type)
         loss -= losses.weighted(config.prediction_entropy, jnp.mean(entropy, axis=0))
-        return losses.reduction_scale(trajectory, inner.reduction) * loss, logs | {"entropy_y": jnp.mean(entropy)}
+        return loss_scale(trajectory) * loss, logs | {"entropy_y": jnp.mean(entropy)}
 
     def meta_penalty(meta, output, trajectory):
         direction, target = apply_rule(meta, output, trajectory)
         squares = losses.weighted(config.direction_penalty, jnp.square(direction))
         squares += losses.weighted(config.target_penalty, jnp.sum(jnp.square(jax.nn.softmax(target)), axis=-1))
         loss = jnp.mean(jnp.where(real_transitions(trajectory.step_type), squares, 0.0), axis=0)
-        return losses.reduction_scale(trajectory, inner.reduction) * loss
+        return loss_scale(trajectory) * loss
 
     return Agent(
         init=network.init,
@@ -86,4 +89,5 @@ def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
         meta_penalty=None if frozen or not (config.direction_penalty or config.target_penalty) else meta_penalty,
         stream_score=losses.stream_score,
         stream_return=lambda trajectory, logits=None: losses.stream_return(trajectory, inner, outer, logits),
+        loss_scale=loss_scale,
     )

@@ -16,8 +16,9 @@ from agents.config import SelfTunedConfig
 from agents.networks_meta import hyperparameter_network
 from agents.types import Array, MetaParams, NetworkOutput, Trajectory, real_transitions
 
-# These multiply what follows a transition, so a state's value is taken where the transition ends.
-_OF_NEXT_STATE = ("gamma",)
+# These are read where a transition ends, whose state they are about: γ says how much it counts, λ whether to bootstrap
+# there.
+_OF_NEXT_STATE = ("gamma", "trace_lambda")
 
 
 class MetaParameter(NamedTuple):

@@ -38,7 +38,7 @@ def leaky_vtrace(
       reward: [T, B] follows action[t].
       discount: [T, B] γ times the environment's discount.
       rho: [T, B] π(a|s) / μ(a|s), not clipped; 0 on reset transitions.
-      trace_lambda: λ, broadcastable to [T, B].
+      trace_lambda: λ, broadcastable to [T, B]; at t it is that of observation[t+1], as the discount is.
       alpha: α, broadcastable to [T, B].
       rho_clip: ρ-bar.
     """

@@ -114,3 +114,5 @@ class Agent(NamedTuple):
     starts_from_meta: bool = False  # whether θ⁰ is meta_params["params"], and each window a life that starts there
     init_context: Callable[[], Any] = tuple  # () -> the context of a life that has seen no batch
     next_context: Callable[..., Any] = lambda context, trajectory: context  # (context, trajectory) -> with this batch
+    # (trajectory) -> what both losses are times a mean over the batch: T·B where they are sums.
+    loss_scale: Callable[[Trajectory], float] = lambda trajectory: 1.0

@@ -85,7 +85,8 @@ def atari_mgrl() -> ExperimentConfig:
             gamma=0.995, trace_lambda=1.0, policy_weight=1.0, value_weight=0.0, entropy_weight=0.0, kl_weight=0.0
         ),
         meta_gradient=MetaGradientConfig(objective="next"),  # validated on the next sample τ' (S)
-        meta_optimizer=MetaOptimizerConfig(name="adam", learning_rate=1e-3),  # meta step size 0.001 (R)
+        # Meta step size 0.001 (R); Adam is (O), its β and ε are STAC's (O): MGRL's are not known
+        meta_optimizer=MetaOptimizerConfig(name="adam", learning_rate=1e-3, b1=0.9, b2=0.999, eps=1e-4),
     )
 
 
@@ -136,6 +137,7 @@ def atari_lirpg() -> ExperimentConfig:
         agent="lirpg",
         streams=16,  # (C)
         unroll=5,  # (C)
+        lag="1",  # (O) atari_impala's; their A2C is on-policy (C)
         # A2C's numbers (C): γ 0.99, value 0.5, entropy 0.01; means over the batch.
         inner=InnerLossConfig(gamma=0.99, value_weight=0.5, entropy_weight=0.01, reduction="mean"),
         # Policy gradient of the game's reward, its own critic at 0.1 (C); no entropy bonus, no KL (C)
@@ -161,7 +163,8 @@ def smoke() -> ExperimentConfig:
         window=4,  # (O)
         correction=0.01,  # (O)
         network=NetworkConfig(torso="mlp", hidden=(64, 64)),  # (O)
-        optimizer=InnerOptimizerConfig(name="adam", learning_rate=1e-3, anneal=False, eps=1e-8),  # (O)
+        # (O) the clip is IMPALA's
+        optimizer=InnerOptimizerConfig(name="adam", learning_rate=1e-3, anneal=False, eps=1e-8, max_grad_norm=40.0),
         log=LogConfig(updates=20),  # (O)
     )
 
@@ -180,7 +183,8 @@ def two_colors_stac() -> ExperimentConfig:
         network=NetworkConfig(torso="mlp", hidden=(256, 256)),
         inner=InnerLossConfig(reward_clip=0.0, reduction="mean"),  # (O) SGD at 0.1 asks for means
         outer=OuterLossConfig(gamma=0.99),  # (S: Table 3)
-        optimizer=InnerOptimizerConfig(name="sgd", learning_rate=0.1, anneal=False),  # (S: Table 3)
+        # SGD, 0.1 (S: Table 3); the clip is IMPALA's (O)
+        optimizer=InnerOptimizerConfig(name="sgd", learning_rate=0.1, anneal=False, max_grad_norm=40.0),
         # Adam, β and ε (S: Table 3); of its candidates 1e-3 to 1e-6 a replication's (C: Bootstrapped-Meta-Learning)
         meta_optimizer=MetaOptimizerConfig(name="adam", learning_rate=1e-4, b1=0.9, b2=0.999, eps=1e-4),
     )
@@ -224,6 +228,8 @@ def catch_lpg() -> ExperimentConfig:
         # γ and entropy (S: Jackson et al., Table 2); the others (O)
         outer=OuterLossConfig(gamma=0.99, value_weight=0.5, entropy_weight=0.05, kl_weight=0.0),
         meta_gradient=MetaGradientConfig(objective="next"),  # the validation rollout (S)
+        # (O) smoke's numbers, with IMPALA's clip
+        optimizer=InnerOptimizerConfig(name="adam", learning_rate=1e-3, anneal=False, eps=1e-8, max_grad_norm=40.0),
         # (O) Jackson et al. have 1e-4 over hundreds of lives (S: Table 2), and clip at 0.5 (C: groove)
         meta_optimizer=MetaOptimizerConfig(name="adam", learning_rate=1e-3, eps=1e-8, max_grad_norm=1.0),
     )

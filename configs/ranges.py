@@ -61,6 +61,7 @@ RANGES: dict[str, Range] = {
     "self_tuned.history": COUNT,
     "self_tuned.entropy_bound": NOT_NEGATIVE,
     "intrinsic.weight": NOT_NEGATIVE,
+    "intrinsic.reward_weight": NOT_NEGATIVE,
     "bandit.early_updates": NOT_NEGATIVE,
     "lpg.predictions": Range(2),
     "lpg.hidden": COUNT,

@@ -3,7 +3,6 @@
 Nothing here needs an environment, a device or a heavy import, so that a mistake is told at once.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 from actors.environments.make import JAX_GAMES, MAX_STREAMS, normalise_game
@@ -14,9 +13,7 @@ from configs.tree import ConfigError, Setting, check_choice, check_type, flag, i
 from learner.config import EVOLUTION
 
 ONE_BY_ONE = ("trace", "finite_differences")  # differentiations whose cost grows with the number of meta-parameters
-# What only matters where something is tuned.
-_OF_WINDOWS = ("window", "meta_gradient.", "meta_optimizer.", "meta_init.", "bootstrap.")
-_WITHOUT_AUXILIARY_HEADS = ("impala", "mgrl", "stac", "lirpg", "lpg", "maml", "bandit")
+AGENTS = ("impala", "mgrl", "stac", "stacx", "lirpg", "lpg", "maml", "bandit")  # what others read is theirs to say
 IMAGE_TORSOS = ("nature", "impala_shallow", "impala_deep")
 
 
@@ -148,8 +145,9 @@ def _check_evolution(config: Any) -> None:
 def _check_agent(config: Any) -> None:
     """What single agents ask for."""
     heads = config.inner.auxiliary_heads
-    if (heads and config.agent in _WITHOUT_AUXILIARY_HEADS) or (not heads and config.agent == "stacx"):
-        other = "use 2, as STACX does" if config.agent == "stacx" else "use 0, or --agent stacx"
+    stacx = config.agent == "stacx"
+    if (heads and config.agent in AGENTS and not stacx) or (not heads and stacx):
+        other = "use 2, as STACX does" if stacx else "use 0, or --agent stacx"
         raise ConfigError(f"--inner.auxiliary-heads: {heads} does not fit --agent {config.agent}; {other}")
     if config.agent == "bandit" and (config.game != "bandit" or config.inner.surrogate not in ("plain", "dice")):
         raise ConfigError(
@@ -160,6 +158,11 @@ def _check_agent(config: Any) -> None:
         raise ConfigError(
             "--outer.separate-critic: False is not allowed with --agent lirpg, whose inner critic learns the value of"
             " the intrinsic reward, too; use True"
+        )
+    if config.agent == "lirpg" and not (config.intrinsic.weight or config.intrinsic.reward_weight):
+        raise ConfigError(
+            "--intrinsic.reward-weight: 0 is not allowed with --intrinsic.weight 0: the inner loss would see no reward;"
+            " use more"
         )
     if config.agent == "maml" and (config.lag != "0" or config.meta_gradient.differentiation != "reverse"):
         raise ConfigError(
@@ -188,21 +191,6 @@ def _check_agent(config: Any) -> None:
 def self_tuned(config: Any) -> tuple[str, ...]:
     """Names of the inner loss's hyperparameters that the agent tunes itself."""
     return config.self_tuned.parameters or self_tuned_by(config.agent)
-
-
-def check_given(config: Any, given: Iterable[str]) -> None:
-    """Raises ConfigError where a setting that the user has `given` another value, by path, is not read by the agent."""
-    if config.agent == "impala" or config.lpg.rule:
-        for path in given:
-            if path.startswith(_OF_WINDOWS):
-                what = "a rule that is held still" if config.lpg.rule else f"--agent {config.agent}"
-                raise ConfigError(f"{flag(path)} has no effect with {what}, which tunes nothing; leave it out")
-    for name in self_tuned(config):
-        if f"inner.{name}" in given:
-            raise ConfigError(
-                f"{flag(f'inner.{name}')}: {getattr(config.inner, name):g} has no effect with --agent {config.agent},"
-                f" which tunes it; it is born as {flag(f'meta_init.{name}')} says, a raw value (docs/agents.md)"
-            )
 
 
 def _check_losses(config: Any) -> None:

@@ -88,9 +88,9 @@ class BootstrapConfig:
     updates: int = 1
     """L: the target is L - 1 further inner updates and one step on the outer loss away; a window is K + L - 1."""
     match_policy: float = 1.0
-    """Weight of KL(target's policy || policy) on the newest batch."""
+    """Weight of KL(target's policy || policy) on the newest batch, summed or averaged as inner.reduction says."""
     match_value: float = 0.0
-    """Weight of half the squared difference of values on the newest batch."""
+    """Weight of half the squared difference of values on the newest batch, summed or averaged likewise."""
     match_parameters: float = 0.0
     """Weight of half the squared distance of the parameters."""
 

@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 import tyro
 
 from configs.experiment import ExperimentConfig, from_json
+from configs.given import check_given
 from configs.presets import DEFAULT, PRESETS, preset, summary
 from configs.tree import ConfigError, Setting, from_text, is_tuple, item_type, leaves, nearest, override
-from configs.validate import check_given
 from scripts.run_dir import CONFIG, LOCK, read_config
 
 SHORT = {"--rule": "--lpg.rule"}  # what has a short name, and is not a setting of the whole experiment

@@ -29,7 +29,8 @@ def matching_gradient(
 
     The target is one step of the inner optimiser from `final` along `outer_gradient`: on the outer loss, with the
     inner learning rate and, where it has one, its preconditioner. μ is the weighted sum of KL(π_target || π), of half
-    the squared difference of the values, both means over transitions (a reset's is 0), and of ½|θ - θ_target|².
+    the squared difference of the values, both in the units of the agent's losses (a sum over the batch's transitions
+    or a mean; a reset's is 0), and of ½|θ - θ_target|². As in those losses, the parts are logged as means.
 
     Args:
       update: the inner update rule.
@@ -42,7 +43,7 @@ def matching_gradient(
     """
     target = jax.lax.stop_gradient(update.apply(outer_gradient, final, count).params)
     goal = update.agent.unroll(target, trajectory)
-    real = real_transitions(trajectory.step_type)
+    real, scale = real_transitions(trajectory.step_type), update.agent.loss_scale(trajectory)
 
     def loss(params: Params) -> tuple[Array, dict[str, Any]]:
         output = update.agent.unroll(params, trajectory)
@@ -51,6 +52,7 @@ def matching_gradient(
         pairs = zip(jax.tree.leaves(params), jax.tree.leaves(target), strict=True)
         distance = 0.5 * sum(jnp.sum(jnp.square(a - b)) for a, b in pairs)
         parts = {"match_policy": kl, "match_value": value, "match_parameters": distance}
-        return sum(weighted(getattr(config, name), part) for name, part in parts.items()), parts
+        matched = weighted(config.match_policy, kl) + weighted(config.match_value, value)
+        return scale * matched + weighted(config.match_parameters, distance), parts
 
     return jax.grad(loss, has_aux=True)(params)

@@ -307,7 +307,8 @@ class Tabular:
         if self._config.agent != "lirpg":
             return mdp
         learned = intrinsic_reward(self._environment.spec, agent_settings(self._config))
-        return mdp._replace(reward=mdp.reward + learned.reward(meta, everywhere(*mdp.reward.shape)))
+        own = learned.reward(meta, everywhere(*mdp.reward.shape))
+        return mdp._replace(reward=learned.game_weight * mdp.reward + own)
 
 
 @functools.cache

@@ -210,17 +210,48 @@ def test_intrinsic_reward_reaches_the_inner_loss_only(trajectory):
     np.testing.assert_array_equal(*outer_losses)
 
 
-def test_losses_are_sums_or_means_over_the_batch(trajectory, params):
-    summed, averaged = (make("stac", InnerLossConfig(reduction=reduction)) for reduction in ("sum", "mean"))
-    output = summed.unroll(params, trajectory)
+def test_the_games_reward_of_no_weight_leaves_the_inner_loss_no_trace(trajectory):
+    """LIRPG's policy and inner value learn from η alone then; the outer loss and its critic see the game as ever."""
+    outer = OuterLossConfig(separate_critic=True)
+    off, on = (make("lirpg", outer=outer, intrinsic=IntrinsicConfig(0.5, weight)) for weight in (0.0, 1.0))
+    meta, params = on.init_meta(jax.random.key(1)), on.init(jax.random.key(0))
+    output = on.unroll(params, trajectory)
+    without = trajectory._replace(reward=np.zeros_like(trajectory.reward))
+
+    def pulls(agent, trajectory):
+        """The inner loss's gradient in the network's output, and how that of logits and values bends by η."""
+
+        def gradient(meta):
+            return jax.grad(lambda output: jnp.sum(agent.inner_loss(meta, output, trajectory)[0]))(output)
+
+        return gradient(meta), jax.jacobian(lambda meta: gradient(meta)[:2])(meta)
+
+    (pull, bent), (expected, expected_bent) = pulls(off, trajectory), pulls(off, without)
+    with_game, _ = pulls(on, trajectory)
+    jax.tree.map(np.testing.assert_array_equal, (pull[:2], bent), (expected[:2], expected_bent))
+    assert all(np.any(leaf) for leaf in jax.tree.leaves((pull[:2], bent)))
+    assert not np.allclose(pull.logits, with_game.logits, rtol=1e-3)
+    np.testing.assert_array_equal(pull.heads["outer_value"], with_game.heads["outer_value"])
+    assert not np.allclose(pull.heads["outer_value"], expected.heads["outer_value"], rtol=1e-3)
+    np.testing.assert_array_equal(*(agent.outer_loss(output, trajectory, output.logits)[0] for agent in (off, on)))
+    np.testing.assert_array_equal(*(agent.stream_return(trajectory) for agent in (off, on)))
+
+
+@pytest.mark.parametrize("name", [name for name in agent_names() if name != "bandit"])  # whose losses are means
+def test_losses_are_sums_or_means_over_the_batch_and_the_agent_says_which(name, trajectory):
+    heads = 2 if name == "stacx" else 0
+    both = [make(name, InnerLossConfig(auxiliary_heads=heads, reduction=reduction)) for reduction in ("sum", "mean")]
+    meta, params = both[0].init_meta(jax.random.key(1)), both[0].init(jax.random.key(0))
+    output = both[0].unroll(params, trajectory)
     pairs = [
-        [agent.inner_loss(agent.init_meta(jax.random.key(1)), output, trajectory)[0] for agent in (summed, averaged)],
-        [agent.outer_loss(output, trajectory, 0 * output.logits)[0] for agent in (summed, averaged)],
-        [agent.stream_return(trajectory) for agent in (summed, averaged)],
+        [agent.inner_loss(meta, output, trajectory)[0] for agent in both],
+        [agent.outer_loss(output, trajectory, 0 * output.logits)[0] for agent in both],
+        [agent.stream_return(trajectory) for agent in both],
     ]
     for total, mean in pairs:
         assert total.shape == mean.shape == (STREAMS,)
         np.testing.assert_allclose(total, STEPS * STREAMS * mean, rtol=1e-6)
+    assert [agent.loss_scale(trajectory) for agent in both] == [STEPS * STREAMS, 1]
 
 
 def test_outer_loss_is_impalas_with_its_own_numbers_and_a_kl(trajectory, params):

@@ -7,8 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from agents.config import SelfTunedConfig
 from agents.make import make_agent
-from agents.types import EnvironmentSpec
+from agents.meta_params import MetaParameter, MetaParameters
+from agents.returns import leaky_vtrace
+from agents.types import EnvironmentSpec, NetworkOutput
 from configs.experiment import agent_settings
 from configs.presets import preset
 
@@ -64,6 +67,32 @@ def test_presets_start_where_the_papers_do(name, bounds):
         np.testing.assert_allclose(values[parameter], START * bound, rtol=1e-6)
         ends = [agent.meta_values(raw | {parameter: jnp.asarray(x)})[parameter] for x in (-30.0, 0.0, 30.0)]
         np.testing.assert_allclose(ends, [0.0, bound / 2, bound], atol=1e-6)
+
+
+def test_lambda_of_a_state_decides_whether_to_bootstrap_there():
+    """G_t = r + γ ((1 - λ(s_(t+1))) V(s_(t+1)) + λ(s_(t+1)) G_(t+1)): 0 at s_1 alone cuts G_0, and nothing else."""
+    value, of_state, gamma, reward = np.array([0.0, 10.0, 100.0, 1000.0]), np.array([1.0, 0.0, 1.0, 1.0]), 0.9, 1.0
+    returns = [value[-1]]
+    for t in (2, 1, 0):
+        ahead = (1 - of_state[t + 1]) * value[t + 1] + of_state[t + 1] * returns[0]
+        returns.insert(0, reward + gamma * ahead)
+    np.testing.assert_allclose(returns[:3], [10.0, 1 + 0.9 * 901, 901.0])
+    tuned = MetaParameters([MetaParameter("trace_lambda", 1.0, 0.0)], SelfTunedConfig(form="state", hidden=()), 1)
+    raw = jax.tree.map(lambda x: jnp.full_like(x, 80.0 if x.ndim > 1 else -40.0), tuned.init(jax.random.key(0)))
+    output = NetworkOutput(None, value[:, None], features=of_state[:, None, None])
+    lambdas = tuned.values(raw, output, None)["trace_lambda"]
+    ones = np.ones((3, 1), np.float32)
+    found = leaky_vtrace(
+        value[:, None].astype(np.float32),
+        reward * ones,
+        gamma * ones,
+        ones,
+        trace_lambda=lambdas,
+        alpha=1.0,
+        rho_clip=1.0,
+    )
+    np.testing.assert_allclose(found.value[:, 0], returns[:3], rtol=1e-6)
+    np.testing.assert_allclose(found.advantage[:, 0], np.subtract(returns, value)[:3], rtol=1e-6)
 
 
 def test_only_a_kl_in_the_outer_loss_needs_an_anchor():

@@ -155,10 +155,11 @@ def test_lpg_charges_its_rule_for_large_directions_and_sure_targets(lpg):
     np.testing.assert_allclose(agent.meta_penalty(meta, output, TRAJECTORY), (squares * REAL).mean(axis=0), rtol=2e-5)
 
 
-def test_lirpg_adds_its_reward_to_the_inner_loss_and_keeps_it_from_the_second_critic():
-    """r + β tanh(r_in(s, a)) at the state where a was taken; both critics, each of its own discount."""
+@pytest.mark.parametrize("of_the_games", [1.0, 0.4, 0.0])
+def test_lirpg_adds_its_reward_to_the_inner_loss_and_keeps_it_from_the_second_critic(of_the_games):
+    """c r + β tanh(r_in(s, a)) at the state where a was taken; both critics, each of its own discount."""
     outer = OuterLossConfig(OUTER.gamma, OUTER.trace_lambda, separate_critic=True)
-    agent = make("lirpg", outer=outer, intrinsic=IntrinsicConfig(0.3))
+    agent = make("lirpg", outer=outer, intrinsic=IntrinsicConfig(0.3, of_the_games))
     meta = jax.tree.map(lambda x: normal(*x.shape), agent.init_meta(jax.random.key(0)))
     (table,) = jax.tree.leaves(meta)
     heads = {"outer_value": jnp.asarray(normal(STEPS + 1, STREAMS, 1))}
@@ -167,7 +168,7 @@ def test_lirpg_adds_its_reward_to_the_inner_loss_and_keeps_it_from_the_second_cr
     )
     of_actions = np.tanh(TRAJECTORY.observation[:-1] @ table)
     learned = 0.3 * np.take_along_axis(of_actions, TRAJECTORY.action[..., None], axis=-1)[..., 0]
-    mixed = TRAJECTORY._replace(reward=CLIPPED + learned)
+    mixed = TRAJECTORY._replace(reward=of_the_games * CLIPPED + learned)
     unclipped = plain(InnerLossConfig(0.7, 0.6, value_weight=0.4, reward_clip=0.0, reduction="mean"))
 
     def expected(output):
@@ -177,7 +178,7 @@ def test_lirpg_adds_its_reward_to_the_inner_loss_and_keeps_it_from_the_second_cr
 
 
 def test_hyperparameters_of_states_are_read_where_they_act_and_teach_the_torso_nothing():
-    """γ multiplies what follows, so it is that of s_(t+1); the others are of s_t."""
+    """γ and λ say what is made of s_(t+1), so they are its; the others are of s_t."""
     start = MetaInitConfig(0.3, -0.2, 0.5, 0.1, 0.4, -0.6)
     tuned = SelfTunedConfig(form="state", hidden=(5,), entropy_bound=0.7)
     agent = make("stac", network=NetworkConfig("mlp", (4,)), meta_init=start, self_tuned=tuned)
@@ -189,7 +190,7 @@ def test_hyperparameters_of_states_are_read_where_they_act_and_teach_the_torso_n
     bounds = (1.0, 1.0, 1.0, OUTER.policy_weight, OUTER.value_weight, tuned.entropy_bound)
     _, logs = agent.inner_loss(meta, output, TRAJECTORY)
     for i, (name, bound) in enumerate(zip(NAMES, bounds, strict=True)):
-        at = slice(1, None) if name == "gamma" else slice(None, -1)
+        at = slice(1, None) if name in ("gamma", "trace_lambda") else slice(None, -1)
         np.testing.assert_allclose(logs[f"meta/{name}"], bound * sigmoid(raw[at, :, i]).mean(), rtol=1e-5)
     taught = jax.grad(lambda f: jnp.sum(agent.inner_loss(meta, output._replace(features=f), TRAJECTORY)[0]))(features)
     np.testing.assert_array_equal(taught, 0.0)

@@ -11,7 +11,6 @@ from configs.presets import preset
 from configs.ranges import ANY_NUMBER, RANGES
 from configs.tree import ConfigError, choices, is_tuple, item_type, leaves, override
 from configs.validate import check_devices
-from scripts.parse import parse_train
 
 MLP = {"network.torso": "mlp"}
 GRAPH = {"game": "catch", **MLP, "window": 2, "meta_gradient.objective": "all"}
@@ -220,29 +219,3 @@ def test_what_agents_tune_is_what_their_files_say():
     for name in agent_names():
         own = importlib.import_module(f"agents.{name}")
         assert self_tuned_by(name) == tuple(own.SELF_TUNED), name
-
-
-@pytest.mark.parametrize(
-    "preset, refused, taken",
-    [
-        ("atari_stac", "--inner.value-weight 0.3", "--inner.rho-clip 2"),
-        ("atari_mgrl", "--inner.trace-lambda 0.9", "--inner.value-weight 0.3"),
-        ("atari_impala", "", "--inner.gamma 0.9"),
-        (
-            "atari_stac",
-            "--inner.gamma 0.9 --self-tuned.parameters gamma",
-            "--inner.alpha 0.5 --self-tuned.parameters gamma",
-        ),
-    ],
-)
-def test_a_fixed_value_of_what_is_tuned_is_refused(preset, refused, taken):
-    assert parse_train([preset, *taken.split()])
-    if refused:
-        with pytest.raises(ConfigError, match=r"--inner\.\S+: 0\.\d has no effect .* born as --meta-init\."):
-            parse_train([preset, *refused.split()])
-
-
-@pytest.mark.parametrize("words", ["--window 5", "--meta-optimizer.learning-rate 0", "--meta-init.gamma 3"])
-def test_what_tunes_is_refused_where_nothing_is_tuned(words):
-    with pytest.raises(ConfigError, match=f"{words.split()[0]} has no effect with --agent impala"):
-        parse_train(["atari_impala", *words.split()])

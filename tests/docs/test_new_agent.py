@@ -26,12 +26,9 @@ def copy(tmp_path):
     return tmp_path
 
 
-def run(copy: Path, command: str) -> list[dict]:
-    """A command of the page in the copy -> the lines of its metrics."""
-    words = command.split()
-    assert words[0] == "onelife"
+def run_module(copy: Path, *words: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "scripts.cli", *words[1:]],
+        [sys.executable, "-m", *words],
         cwd=copy,
         env=os.environ | {"PYTHONPATH": str(copy)},
         capture_output=True,
@@ -39,6 +36,13 @@ def run(copy: Path, command: str) -> list[dict]:
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
+
+
+def run(copy: Path, command: str) -> list[dict]:
+    """A command of the page in the copy -> the lines of its metrics."""
+    words = command.split()
+    assert words[0] == "onelife"
+    run_module(copy, "scripts.cli", *words[1:])
     return [json.loads(line) for line in (copy / words[-1] / "metrics.jsonl").read_text().splitlines()]
 
 
@@ -52,11 +56,18 @@ def test_the_agent_works(copy):
     assert "# (O)" in preset  # as tests/configs/test_presets.py will ask
     assert lines[-1]["meta/scale"] != 1 and lines[-1]["meta/shift"] != 0
     assert lines[-1]["meta_grad/snr"] > 0
+    # Its tests: tests/scripts/test_configuration.py is green again behind this.
+    python, *words = blocks("sh")[1].split()
+    assert python == "python"
+    (copy / "docs").mkdir()
+    run_module(copy, *words[1:])
+    settings = (copy / "docs" / "configuration.md").read_text()
+    assert "mgrl, reward_shift, stac" in settings and "**catch_reward_shift**" in settings
 
 
 def test_the_seventh_hyperparameter_works(copy):
     (change,) = blocks("diff")
     subprocess.run(["git", "apply", "-"], input=change, cwd=copy, text=True, check=True, timeout=60)
-    last = run(copy, blocks("sh")[1])[-1]
+    last = run(copy, blocks("sh")[2])[-1]
     assert 0 < last["meta/logits_weight"] < 1e-3 and last["meta_grad/of_logits_weight"] != 0
     assert {name for name in last if name.startswith("meta/")} == {"meta/gamma", "meta/logits_weight"}
