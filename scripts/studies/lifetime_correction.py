@@ -203,7 +203,7 @@ STUDY = Study(
         " lag."
     ),
     minutes={
-        "smoke": "1 min",
+        "smoke": "20 s",
         "small": "8 min",
         "paper": "14 h (projected from `small`: 0.8 ms an update of a life, twice that with η held still)",
     },

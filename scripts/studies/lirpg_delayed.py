@@ -132,7 +132,7 @@ STUDY = Study(
         " whose rewards come late, and on random MDPs."
     ),
     minutes={
-        "smoke": "30 s",
+        "smoke": "20 s",
         "small": "12 min on one core (projected: 11 min without r_in alone)",
         "paper": "8 h on one core (projected from `small`: 6 ms a life's update of η)",
     },
