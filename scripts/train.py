@@ -23,7 +23,7 @@ READ_SECONDS = 600.0  # deadline for the reading of a checkpoint
 
 
 def train(config: ExperimentConfig) -> int:
-    """A new life. Returns the exit code: 0 finished or stopped by the user, 1 where training could not go on."""
+    """A new life. Returns the exit code: 0 finished, 1 where training could not go on, 128 + N stopped by signal N."""
     if config.meta_gradient.differentiation in EVOLUTION:
         raise ConfigError(
             f"--meta-gradient.differentiation: {config.meta_gradient.differentiation} has copies of the agent act in"
@@ -177,7 +177,8 @@ class _Session:
                 get_seconds=2 * (config.pool.start_seconds + config.pool.hang_seconds),
             )
             failure = None
-            with _stop_on_signals(life, event):
+            signals = _stop_on_signals(life, event)
+            with signals:
                 try:
                     outcome = life.run(state, progress)
                 except (loop.TrainingStopped, ActorFailure) as error:
@@ -187,16 +188,18 @@ class _Session:
                     pool.stop(STOP_SECONDS)
                     self._checkpointer.close()
                     logger.close()
-        return self._farewell(outcome if failure is None else None, failure)
+        return self._farewell(outcome if failure is None else None, failure, signals.number)
 
-    def _farewell(self, outcome: Any, failure: Exception | None) -> int:
-        """The last words, on stderr, and the report if it is wanted."""
+    def _farewell(self, outcome: Any, failure: Exception | None, number: int) -> int:
+        """The last words, on stderr, and the report if it is wanted. Returns the exit code."""
         where = self._config.run_dir
         again = f"continue with: onelife train --resume {where}"
         if failure is not None:
             print(f"onelife: {failure}; {again}", file=sys.stderr)
             return 1
         updates = outcome.state.inner_updates
+        # A life that a signal cut short is not a finished one to whoever waits for this process.
+        code = 0 if outcome.finished else 128 + number
         print(
             f"onelife: finished, {updates} updates"
             if outcome.finished
@@ -205,14 +208,14 @@ class _Session:
         )
         if not self._config.log.report:
             print(f"onelife: see {where}; draw it with: onelife report {where}", file=sys.stderr)
-            return 0
+            return code
         from scripts.report import write_report
 
         try:
             print(f"onelife: see {write_report(where)}", file=sys.stderr)
         except (ConfigError, OSError) as error:
             print(f"onelife: no report: {error}", file=sys.stderr)
-        return 0
+        return code
 
 
 class _stop_on_signals:
@@ -221,6 +224,7 @@ class _stop_on_signals:
     def __init__(self, life: Any, event: Any):
         self._life, self._event = life, event
         self._previous: dict[int, Any] = {}
+        self.number = 0  # of the signal that came
 
     def __enter__(self) -> None:
         if threading.current_thread() is threading.main_thread():
@@ -236,6 +240,7 @@ class _stop_on_signals:
         self._previous.clear()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
         self._life.request_stop()
         self._restore()
         self._event(f"{signal.Signals(number).name}: stopping after this update and saving; once more breaks it off")

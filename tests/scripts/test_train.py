@@ -14,6 +14,7 @@ import pytest
 from agents.networks_meta import rule_network
 from agents.rules import save_rule
 from learner.checkpoint import Checkpointer
+from learner.loggers import MetricsLogger
 from scripts.cli import main
 
 TINY = ["smoke", "--streams", "4", "--unroll", "5", "--window", "3", "--correction", "0.1", "--network.hidden", "8"]
@@ -132,13 +133,30 @@ def test_signal_saves_and_kill_loses_only_what_came_after_the_last_checkpoint(tm
     wait_for(lambda: any(line["inner_updates"] > saved + 50 for line in metrics(run_dir)), processes[-1])
     processes[-1].send_signal(signal.SIGINT)
     _, said = processes[-1].communicate(timeout=60)
-    assert processes[-1].returncode == 0
+    assert processes[-1].returncode == 128 + signal.SIGINT  # not 0: it is not finished
     last = Checkpointer(run_dir / "checkpoints").latest_step()
     assert last > saved and f"saved at update {last}" in said and f"onelife train --resume {run_dir}" in said
     updates = [line["inner_updates"] for line in metrics(run_dir)]
     # One history, without a gap or a repeat, and a line for where it stopped.
     assert updates == sorted({*range(4, last + 1, 4), last})
     assert f"resumed at update {saved}" in (run_dir / "events.log").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_life_that_a_signal_stops_is_saved_and_does_not_pass_for_finished(tmp_path, monkeypatch, capsys, number):
+    run_dir = tmp_path / "run"
+
+    def write(self, line, write=MetricsLogger.write):
+        write(self, line)
+        signal.raise_signal(number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MetricsLogger, "write", write)
+        words = ["train", *TINY, "--run-dir", str(run_dir), "--frames", str(8 * UPDATE)]
+        assert main(words) == 128 + number
+    assert f"continue with: onelife train --resume {run_dir}" in capsys.readouterr().err
+    assert final_state(run_dir)[0] == 4
+    assert main(["train", "--resume", str(run_dir)]) == 0
 
 
 @pytest.mark.slow
