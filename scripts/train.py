@@ -131,15 +131,15 @@ class _Session:
             state = self._restored["learner"]
             progress = loop.Progress(**self._restored["progress"])
             pool_state = self._restored["pool"]
-        logger = MetricsLogger(
-            self._directory.path, config.log.tensorboard, state.inner_updates if self._restored is not None else None
-        )
         pool = make_pool(config, self._spec.frames_per_step)
         if pool_state is not None:
             try:
                 pool.restore(pool_state)
             except (ValueError, KeyError, TypeError) as error:
                 raise ConfigError(f"--resume {config.run_dir}: checkpoint of another config: {error}") from None
+        logger = MetricsLogger(
+            self._directory.path, config.log.tensorboard, state.inner_updates if self._restored is not None else None
+        )
         title = f"{config.agent} on {config.game}  {config.run_dir}"
         with Progress(title, config.frames) as display:
 
@@ -162,7 +162,8 @@ class _Session:
             if self._kept:
                 event(self._kept)
             if self._restored is not None:
-                event(f"resumed at update {state.inner_updates}")
+                begins = f"resumed at update {state.inner_updates}" if self._restored else "no checkpoint: begins anew"
+                event(begins + (f"; the old log is kept as {logger.old_log}" if logger.old_log else ""))
             life = loop.Loop(
                 self._learner,
                 pool,
@@ -195,7 +196,8 @@ class _Session:
         where = self._config.run_dir
         again = f"continue with: onelife train --resume {where}"
         if failure is not None:
-            print(f"onelife: {failure}; {again}", file=sys.stderr)
+            saved = self._checkpointer.latest_step() is not None
+            print(f"onelife: {failure}; {again if saved else 'there is no checkpoint to go on from'}", file=sys.stderr)
             return 1
         updates = outcome.state.inner_updates
         # A life that a signal cut short is not a finished one to whoever waits for this process.

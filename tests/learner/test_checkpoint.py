@@ -267,6 +267,23 @@ def test_a_full_disk_costs_that_save_and_nothing_else(tmp_path):
     assert out.stderr == ""
 
 
+def test_where_no_save_has_succeeded_none_is_said_to_stay(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("No space left on device")
+
+    checkpointer = Checkpointer(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpointer, "_start_save", fail)
+        assert not checkpointer.save(1, {"x": np.zeros(3)}, blocking=True)
+    assert checkpointer.save(2, {"x": np.zeros(3)}, blocking=True)
+    monkeypatch.setattr(checkpointer, "_start_save", fail)
+    assert not checkpointer.save(3, {"x": np.zeros(3)}, blocking=True)
+    assert checkpointer.events() == [
+        "checkpoint 1 could not be saved, and there is none before it: No space left on device",
+        "checkpoint 3 could not be saved, the last good one stays: No space left on device",
+    ]
+
+
 def test_importing_the_module_does_not_import_orbax():
     code = "import sys, learner.checkpoint; sys.exit('orbax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,6 +1,7 @@
 """Whole runs through the command line: resume, both runtimes, signals, kill -9, a short life on real Atari."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -189,6 +190,36 @@ def test_a_run_that_cannot_go_on_says_why_in_one_line(tmp_path, capsys):
     assert main(["train", "--resume", str(run_dir)]) == 2
     said = capsys.readouterr().err
     assert "no readable checkpoint" in said and said.count("\n") == 1
+
+
+def test_a_life_without_a_checkpoint_begins_anew_and_keeps_its_old_log(tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    run(run_dir, "--frames", str(8 * UPDATE))
+    old = (run_dir / "metrics.jsonl").read_bytes()
+    shutil.rmtree(run_dir / "checkpoints")
+    capsys.readouterr()
+    assert main(["train", "--resume", str(run_dir)]) == 0
+    assert "event: no checkpoint: begins anew; the old log is kept as metrics-1.jsonl" in capsys.readouterr().err
+    assert (run_dir / "metrics-1.jsonl").read_bytes() == old
+    assert metrics(run_dir)[0]["inner_updates"] == 4
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_a_last_state_that_cannot_be_saved_is_not_said_to_be(tmp_path, monkeypatch, capsys, earlier):
+    run_dir, start_save = tmp_path / "run", Checkpointer._start_save
+
+    def fail(self, step, *state):
+        if not earlier or self.latest_step():
+            raise OSError("No space left on device")
+        return start_save(self, step, *state)
+
+    monkeypatch.setattr(Checkpointer, "_start_save", fail)
+    words = ["--run-dir", str(run_dir), "--frames", str(8 * UPDATE), "--checkpoint.seconds", "0.001"]
+    assert main(["train", *TINY, *words]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert ("continue with: onelife train --resume" in said[-1]) == earlier
+    assert ("no checkpoint to go on from" in said[-1]) != earlier
+    assert any("the last good one stays" in line for line in said) == earlier
 
 
 def test_checkpoint_of_another_config_is_refused_in_one_line(tmp_path, capsys):
