@@ -6,13 +6,14 @@ tyro prints the help. It does not parse: it tells mistakes, those of our own val
 import argparse
 import contextlib
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
 import tyro
 
-from configs.experiment import ExperimentConfig, from_json
+from configs.experiment import ExperimentConfig, added_since, from_json
 from configs.presets import DEFAULT, PRESETS, preset, summary
 from configs.tree import ConfigError, Setting, from_text, is_tuple, item_type, leaves, nearest, override
 from configs.validate import check_given
@@ -136,11 +137,21 @@ def parse_resume(words: list[str]) -> tuple[str, dict[str, int]] | None:
 
 
 def read_run(run_dir: str, name: str) -> ExperimentConfig:
-    """The settings of the run in `run_dir`. Raises ConfigError, naming the setting `name`, where there is no run."""
+    """The settings of the run in `run_dir`. Raises ConfigError, naming the setting `name`, where there is no run.
+
+    Says on stderr which of them are defaults, where an older version wrote the run.
+    """
     try:
-        return from_json(read_config(run_dir))
+        data = read_config(run_dir)
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
+    try:
+        config = from_json(data)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {run_dir}: {error}") from None
+    if added := added_since(data):
+        print(f"onelife: {run_dir}: {added}", file=sys.stderr)
+    return config
 
 
 def check_run_dir(run_dir: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from configs.experiment import ExperimentConfig, from_json, to_json
+from configs.experiment import ExperimentConfig, added_since, from_json, to_json
 from configs.tree import ConfigError
 from configs.validate import check_devices
 from learner.config import EVOLUTION
@@ -60,6 +60,8 @@ def _run(config: ExperimentConfig, resumed: bool) -> int:
     opened = RunDirectory.resume(config.run_dir, devices) if resumed else None
     with opened or RunDirectory.create(config.run_dir, to_json(config), devices) as run:
         if resumed:
+            if added := added_since(read_config(config.run_dir)):
+                run.event(added)
             run.write_config(to_json(config))
         return _Session(config, run, resumed).run(make_pool)
 

@@ -11,7 +11,7 @@ from configs.experiment import ExperimentConfig, to_json
 from configs.presets import PRESETS, preset, summary
 from configs.tree import leaves
 from scripts.cli import main
-from scripts.parse import parse_resume, parse_train
+from scripts.parse import parse_resume, parse_train, read_run
 
 
 @pytest.fixture
@@ -131,13 +131,12 @@ def test_what_cannot_be_resumed(here, capsys):
     (here / "empty").mkdir()
     (here / "broken").mkdir()
     (here / "broken" / "config.json").write_text("{")
-    old = to_json(ExperimentConfig())
-    del old["lag"]
-    (here / "old").mkdir()
-    (here / "old" / "config.json").write_text(json.dumps(old))
+    (here / "newer").mkdir()
+    (here / "newer" / "config.json").write_text(json.dumps(to_json(ExperimentConfig()) | {"mood": 1}))
     assert "--resume: empty is not a run directory (it has no config.json)" in refused(capsys, "train --resume empty")
     assert "--resume: broken/config.json is damaged" in refused(capsys, "train --resume broken")
-    assert "--resume: settings of another version of onelife: missing lag" in refused(capsys, "train --resume old")
+    unknown = "--resume: newer: settings of another version of onelife: unknown mood"
+    assert unknown in refused(capsys, "train --resume newer")
     assert "--seed: cannot be given with --resume" in refused(capsys, ["train", "--resume", run, "--seed", "3"])
     assert "smoke: cannot be given with --resume" in refused(capsys, ["train", "smoke", "--resume", run])
     assert "--frames: 'far' is not an integer" in refused(capsys, ["train", "--resume", run, "--frames", "far"])
@@ -150,6 +149,18 @@ def test_resume_takes_frames_alone(here):
     assert parse_resume([f"--resume={run}", "--frames", "900"]) == (run, {"frames": 900})
     assert parse_resume(["--frames=900", "--resume", run]) == (run, {"frames": 900})
     assert parse_resume(["smoke", "--frames", "900"]) is None
+
+
+def test_a_run_of_an_older_version_is_read_with_a_line(here, capsys):
+    run = run_in(here / "run")
+    assert read_run(run, "RUN_DIR") == ExperimentConfig() and capsys.readouterr().err == ""
+    old = to_json(ExperimentConfig())
+    del old["inner"]["gamma"]
+    (here / "run" / "config.json").write_text(json.dumps(old))
+    assert read_run(run, "RUN_DIR") == ExperimentConfig()
+    said = capsys.readouterr().err
+    assert said.startswith(f"onelife: {run}: settings of an older version") and said.count("\n") == 1
+    assert said.endswith("is the default: inner.gamma = 0.99\n")
 
 
 def test_settings_reach_the_tree():

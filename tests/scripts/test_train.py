@@ -197,8 +197,13 @@ def test_a_life_without_a_checkpoint_begins_anew_and_keeps_its_old_log(tmp_path,
     run(run_dir, "--frames", str(8 * UPDATE))
     old = (run_dir / "metrics.jsonl").read_bytes()
     shutil.rmtree(run_dir / "checkpoints")
+    config = json.loads((run_dir / "config.json").read_text())
+    del config["network"]["lstm"]  # as an older version might have left it
+    (run_dir / "config.json").write_text(json.dumps(config))
     capsys.readouterr()
     assert main(["train", "--resume", str(run_dir)]) == 0
+    assert "is the default: network.lstm = 0" in (run_dir / "events.log").read_text()
+    assert "lstm" in json.loads((run_dir / "config.json").read_text())["network"]
     assert "event: no checkpoint: begins anew; the old log is kept as metrics-1.jsonl" in capsys.readouterr().err
     assert (run_dir / "metrics-1.jsonl").read_bytes() == old
     assert metrics(run_dir)[0]["inner_updates"] == 4
