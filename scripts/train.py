@@ -16,7 +16,7 @@ from learner.config import EVOLUTION
 from scripts.compile_cache import use_compile_cache
 from scripts.parts import make_actor_from, make_fitting_learner
 from scripts.progress import Progress
-from scripts.run_dir import CHECKPOINTS, RunDirectory, default_path, read_config
+from scripts.run_dir import CHECKPOINTS, RunDirectory, new_directory, read_config
 
 STOP_SECONDS = 20.0  # deadline for the actors' end
 READ_SECONDS = 600.0  # deadline for the reading of a checkpoint
@@ -29,8 +29,7 @@ def train(config: ExperimentConfig) -> int:
             f"--meta-gradient.differentiation: {config.meta_gradient.differentiation} has copies of the agent act in"
             " the graph, which actors of `onelife train` do not; use reverse or trace (studies take it)"
         )
-    path = Path(config.run_dir) if config.run_dir else default_path(config.agent, config.game, config.seed)
-    return _run(dataclasses.replace(config, run_dir=str(path)), resumed=False)
+    return _run(config, resumed=False)
 
 
 def resume(run_dir: str, overrides: dict[str, Any]) -> int:
@@ -57,6 +56,9 @@ def _run(config: ExperimentConfig, resumed: bool) -> int:
     use_compile_cache()
     check_devices(config, jax.local_device_count())
     devices = [str(device) for device in jax.local_devices()]
+    if not config.run_dir:
+        path = new_directory(config.agent, config.game, config.seed)
+        config = dataclasses.replace(config, run_dir=str(path))
     opened = RunDirectory.resume(config.run_dir, devices) if resumed else None
     with opened or RunDirectory.create(config.run_dir, to_json(config), devices) as run:
         if resumed:
