@@ -144,8 +144,9 @@ class _Session:
         logger = MetricsLogger(
             self._directory.path, config.log.tensorboard, state.inner_updates if self._restored is not None else None
         )
-        title = f"{config.agent} on {config.game}  {config.run_dir}"
-        with Progress(title, config.frames) as display:
+        device = f"{len(jax.local_devices())} x {jax.default_backend()}".removeprefix("1 x ")
+        title = f"{config.agent} on {config.game}, seed {config.seed}, {device}"
+        with Progress(title, config.run_dir, config.frames) as display:
 
             def event(text: str) -> None:
                 self._directory.event(text)

@@ -184,7 +184,9 @@ def test_a_short_life_on_real_atari(tmp_path):
 def test_a_run_that_cannot_go_on_says_why_in_one_line(tmp_path, capsys):
     run_dir = tmp_path / "run"
     run(run_dir, "--frames", str(8 * UPDATE))
-    assert f"draw it with: onelife report {run_dir}" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith(f"onelife: stac on catch, seed 0, {jax.default_backend()}, in {run_dir}\n")
+    assert f"draw it with: onelife report {run_dir}" in said
     assert not (run_dir / "report.html").exists()
     damage(run_dir)
     assert main(["train", "--resume", str(run_dir)]) == 2
