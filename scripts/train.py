@@ -14,7 +14,7 @@ from configs.tree import ConfigError
 from configs.validate import check_devices
 from learner.config import EVOLUTION
 from scripts.compile_cache import use_compile_cache
-from scripts.parts import make_actor_from, make_fitting_learner
+from scripts.parts import life_too_short, make_actor_from, make_fitting_learner
 from scripts.progress import Progress
 from scripts.run_dir import CHECKPOINTS, RunDirectory, new_directory, read_config
 
@@ -164,8 +164,8 @@ class _Session:
                     event(text)
                 return saved
 
-            if self._kept:
-                event(self._kept)
+            for text in filter(None, (self._kept, life_too_short(config, self._spec, self._learner))):
+                event(text)
             if self._restored is not None:
                 begins = f"resumed at update {state.inner_updates}" if self._restored else "no checkpoint: begins anew"
                 event(begins + (f"; the old log is kept as {logger.old_log}" if logger.old_log else ""))
