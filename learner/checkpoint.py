@@ -245,7 +245,8 @@ def _describe(state: Any) -> tuple[Any, dict[str, np.ndarray]]:
         return {"array": name}
 
     structure = describe(state, "")
-    fetched = jax.device_get(jax_arrays)  # at once, so that the transfers overlap
+    # An array of a computation that failed raises here; read without waiting for it, it hangs (CPU, jax 0.10).
+    fetched = jax.device_get(jax.block_until_ready(jax_arrays))  # at once, so that the transfers overlap
     arrays.update({name: fetched[i] for name, i in pending})
     return structure, arrays
 

@@ -53,6 +53,8 @@ def _run(config: ExperimentConfig, resumed: bool) -> int:
         make_pool = _thread_pool
     import jax
 
+    from learner.checkpoint import Checkpointer
+
     use_compile_cache()
     check_devices(config, jax.local_device_count())
     devices = [str(device) for device in jax.local_devices()]
@@ -65,7 +67,29 @@ def _run(config: ExperimentConfig, resumed: bool) -> int:
             if added := added_since(read_config(config.run_dir)):
                 run.event(added)
             run.write_config(to_json(config))
-        return _Session(config, run, resumed).run(make_pool)
+        try:
+            return _Session(config, run, resumed).run(make_pool)
+        except (jax.errors.JaxRuntimeError, MemoryError) as error:
+            if not isinstance(error, MemoryError) and not _no_memory(error):
+                raise
+            reason = " ".join(str(error).split())[:200]
+        said = f"out of memory ({reason}); {_less_memory(config, Checkpointer(run.checkpoints).latest_step())}"
+        run.event(f"stopped: {said}")
+        print(f"onelife: {said}", file=sys.stderr)
+        return 1
+
+
+def _less_memory(config: ExperimentConfig, step: int | None) -> str:
+    """What to do where memory did not suffice; `step`: the newest checkpoint."""
+    less = f"--streams {config.streams}, --unroll {config.unroll}, --window {config.window}"
+    if config.meta_gradient.linearization != "rebuild":
+        less += "; or use --meta-gradient.linearization rebuild"
+    return f"start again with less of {less}" + (f"; the state of update {step} is kept" if step is not None else "")
+
+
+def _no_memory(error: Exception) -> bool:
+    """Whether XLA, or an actor that XLA failed, had no memory left."""
+    return any(word in str(error) for word in ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory"))
 
 
 def _problem_with_checkpoints(run_dir: str) -> str:
@@ -199,10 +223,8 @@ class _Session:
     def _farewell(self, outcome: Any, failure: Exception | None, number: int) -> int:
         """The last words, on stderr, and the report if it is wanted. Returns the exit code."""
         where = self._config.run_dir
-        again = f"continue with: onelife train --resume {where}"
         if failure is not None:
-            saved = self._checkpointer.latest_step() is not None
-            print(f"onelife: {failure}; {again if saved else 'there is no checkpoint to go on from'}", file=sys.stderr)
+            print(f"onelife: {failure}; {self._way_on(failure)}", file=sys.stderr)
             return 1
         updates = outcome.state.inner_updates
         # A life that a signal cut short is not a finished one to whoever waits for this process.
@@ -210,7 +232,7 @@ class _Session:
         print(
             f"onelife: finished, {updates} updates"
             if outcome.finished
-            else f"onelife: saved at update {updates}; {again}",
+            else f"onelife: saved at update {updates}; {self._way_on(None)}",
             file=sys.stderr,
         )
         if not self._config.log.report:
@@ -223,6 +245,19 @@ class _Session:
         except (ConfigError, OSError) as error:
             print(f"onelife: no report: {error}", file=sys.stderr)
         return code
+
+    def _way_on(self, failure: Exception | None) -> str:
+        """What the user can do after this end."""
+        from learner.loop import Diverged
+
+        step = self._checkpointer.latest_step()
+        if failure is not None and _no_memory(failure):
+            return _less_memory(self._config, step)
+        if step is None:
+            return "there is no checkpoint to go on from"
+        if isinstance(failure, Diverged):
+            return f"the state of update {step} is kept in {self._config.run_dir}"
+        return f"continue with: onelife train --resume {self._config.run_dir}"
 
 
 class _stop_on_signals:

@@ -15,6 +15,7 @@ import pytest
 from agents.networks_meta import rule_network
 from agents.rules import save_rule
 from learner.checkpoint import Checkpointer
+from learner.learner import Learner
 from learner.loggers import MetricsLogger
 from scripts.cli import main
 
@@ -227,6 +228,52 @@ def test_a_last_state_that_cannot_be_saved_is_not_said_to_be(tmp_path, monkeypat
     assert ("continue with: onelife train --resume" in said[-1]) == earlier
     assert ("no checkpoint to go on from" in said[-1]) != earlier
     assert any("the last good one stays" in line for line in said) == earlier
+
+
+def test_a_life_that_has_diverged_is_not_said_to_go_on(tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    words = ["--run-dir", str(run_dir), "--optimizer.name", "sgd", "--optimizer.learning-rate", "1e30"]
+    assert main(["train", *TINY, *words, "--log.max-nonfinite", "3"]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "start again with a smaller --optimizer.learning-rate" in last and f"is kept in {run_dir}" in last
+    assert "--resume" not in last
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_out_of_memory_is_one_line_and_keeps_what_can_be_read(tmp_path, monkeypatch, capsys, readable):
+    run_dir, step = tmp_path / "run", Learner.step
+    exhausted = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating\n9 bytes.")
+
+    def fail(self, state, *rest):
+        if state.inner_updates == 5:
+            raise exhausted
+        return step(self, state, *rest)
+
+    def saved(self, state):
+        raise exhausted
+
+    monkeypatch.setattr(Learner, "step", fail)
+    if not readable:
+        monkeypatch.setattr(Learner, "saved", saved)
+    assert main(["train", *TINY, "--run-dir", str(run_dir)]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert "Traceback" not in "".join(said)
+    assert said[-1] == (
+        "onelife: out of memory (RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.); start again with less of"
+        " --streams 4, --unroll 5, --window 3; or use --meta-gradient.linearization rebuild"
+        + ("; the state of update 5 is kept" if readable else "")
+    )
+    assert any("the last state could not be saved" in line for line in said) != readable
+    assert "stopped: out of memory" in (run_dir / "events.log").read_text()
+
+
+def test_other_errors_of_the_device_are_not_taken_for_it(tmp_path, monkeypatch):
+    def fail(*_):
+        raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
+
+    monkeypatch.setattr(Learner, "step", fail)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"):
+        main(["train", *TINY, "--run-dir", str(tmp_path / "run")])
 
 
 def test_checkpoint_of_another_config_is_refused_in_one_line(tmp_path, capsys):
