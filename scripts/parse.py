@@ -5,6 +5,7 @@ tyro prints the help. It does not parse: it tells mistakes, those of our own val
 
 import argparse
 import contextlib
+import difflib
 import os
 import sys
 import tempfile
@@ -15,7 +16,7 @@ import tyro
 
 from configs.experiment import ExperimentConfig, added_since, from_json
 from configs.presets import DEFAULT, PRESETS, preset, summary
-from configs.tree import ConfigError, Setting, from_text, is_tuple, item_type, leaves, nearest, override
+from configs.tree import ConfigError, Setting, from_text, is_tuple, item_type, leaves, override
 from configs.validate import check_given
 from scripts.run_dir import CONFIG, LOCK, read_config
 
@@ -39,12 +40,12 @@ def parse_train(words: list[str]) -> ExperimentConfig:
         print_help(name, default)
         raise SystemExit(0)
     given = parse_words(words, default)
+    if given.get("agent", default.agent) == "maml":  # before what else maml asks for is told
+        raise ConfigError(
+            "--agent: maml takes many lives, each of one window, and onelife train lives one; see docs/agents.md, MAML"
+        )
     config = override(default, given)
     check_given(config, [s.path for s in leaves(default) if s.path in given and given[s.path] != s.value])
-    if config.agent == "maml":
-        raise ConfigError(
-            "--agent: maml lives many lives, each of one window, and onelife train lives one; see scripts/lives.py"
-        )
     return config
 
 
@@ -93,12 +94,18 @@ def _unknown(word: str, settings: dict[str, Setting]) -> str:
     if not word.startswith("-"):
         hint = "a preset comes first, before every --key" if word in PRESETS else "settings are given as --key value"
         return f"{word}: unexpected; {hint}"
-    key = word.replace("_", "-")
-    # `--lstm` for `--network.lstm`: the last part of one setting's name is a better guess than any spelling.
-    owners = [name for name in settings if name.endswith("." + key.lstrip("-"))]
-    if owners:
-        return f"{word}: unknown setting; did you mean {' or '.join(owners)}?"
-    return f"{word}: unknown setting{nearest(key, settings) or '; see onelife train --help'}"
+    if word == "--preset":
+        return "--preset: unknown setting; a preset is given by its name alone, before every --key: onelife train smoke"
+    key = word.replace("_", "-").lstrip("-").lower()
+    # `--lstm` or `--lstn` for `--network.lstm`: the last part of settings' names is compared, too.
+    owners = {"resume": ["--resume"]}
+    for name in settings:
+        full = name.lstrip("-")
+        for part in {full, full.rpartition(".")[2]}:
+            owners.setdefault(part, []).append(name)
+    match = difflib.get_close_matches(key, owners, n=1, cutoff=0.6)
+    hint = f"did you mean {' or '.join(owners[match[0]])}?" if match else "see onelife train --help"
+    return f"{word}: unknown setting; {hint}"
 
 
 def _is_key(word: str) -> bool:

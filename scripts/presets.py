@@ -8,6 +8,7 @@ from rich.table import Table
 from configs import validate
 from configs.experiment import ExperimentConfig
 from configs.presets import DEFAULT, PRESETS, summary
+from configs.tree import ConfigError
 from scripts.parse import Parser
 
 _SYMBOLS = {
@@ -30,7 +31,10 @@ def main(args: list[str]) -> int:
     for column in ("objective", "K", "λ"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, make in PRESETS.items():
-        config = make()
+        try:
+            config = make()
+        except ConfigError as error:
+            raise ConfigError(f"preset {name}: {error}") from None
         window, correction = str(config.window), f"{config.correction:g}"
         objective = config.meta_gradient.objective if config.agent != "impala" else "-"
         if objective == "bootstrap":

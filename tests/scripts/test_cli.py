@@ -9,7 +9,7 @@ import pytest
 
 from configs.experiment import ExperimentConfig, to_json
 from configs.presets import PRESETS, preset, summary
-from configs.tree import leaves
+from configs.tree import leaves, override
 from scripts.cli import main
 from scripts.parse import parse_resume, parse_train, read_run
 
@@ -47,9 +47,18 @@ def refused(capsys, words):
         ("train smoek", "preset: 'smoek' is unknown; choose from atari_impala,"),
         ("train smoek", "did you mean smoke?"),
         ("train --netwrok.lstm 3", "--netwrok.lstm: unknown setting; did you mean --network.lstm?"),
-        ("train catch_lpg --rule nowhere.npz", "--lpg.rule: 'nowhere.npz' holds no rule"),
+        ("train catch_lpg --rule nowhere.npz", "--lpg.rule: 'nowhere.npz' is missing: there is no such file"),
         ("train --lstm 3", "--lstm: unknown setting; did you mean --network.lstm?"),
         ("train --gamma 3", "did you mean --inner.gamma or --outer.gamma or --meta-init.gamma?"),
+        ("train --gama 3", "did you mean --inner.gamma or --outer.gamma or --meta-init.gamma?"),
+        ("train --learning-rte 3", "did you mean --optimizer.learning-rate or --meta-optimizer.learning-rate?"),
+        ("train --resum here", "--resum: unknown setting; did you mean --resume?"),
+        ("train --Steams 3", "did you mean --streams?"),
+        ("train --preset smoke", "--preset: unknown setting; a preset is given by its name alone, before every --key"),
+        ("train --agent maml", "--agent: maml takes many lives, each of one window"),
+        ("train smoke --agent maml --window 0", "--agent: maml takes many lives"),
+        ("train --agent losses", "--agent: 'losses' is no agent: agents/losses.py defines no agent(spec, settings)"),
+        ("train --agent ../x", "--agent: '../x' is unknown; choose from bandit, impala"),
         ("train --zzzzzz", "--zzzzzz: unknown setting; see onelife train --help"),
         ("train --seed 1 smoke", "smoke: unexpected; a preset comes first, before every --key"),
         ("train smoke window 3", "window: unexpected; settings are given as --key value"),
@@ -218,6 +227,11 @@ def test_presets_are_listed(capsys, monkeypatch):
     for name, tuned in {"atari_impala": "nothing", "atari_mgrl": "γ λ", "atari_stac": "γ λ α g_p g_v g_e"}.items():
         assert f" {tuned} " in rows[name], name
     assert "bootstrap, L = 4" in rows["atari_bmg"] and "x 3" in rows["atari_bmg"]
+
+
+def test_a_preset_that_cannot_be_is_named(capsys, monkeypatch):
+    monkeypatch.setitem(PRESETS, "mine", lambda: override(preset("smoke"), {"agent": "stak"}))
+    assert "preset mine: --agent: 'stak' is unknown" in refused(capsys, "presets")
 
 
 def test_nothing_heavy_is_imported_before_the_input_is_right(tmp_path):
