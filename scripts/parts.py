@@ -86,19 +86,21 @@ def make_fitting_learner(config: ExperimentConfig, spec: Any) -> tuple[Any, str]
     small_on_cpu = jax.default_backend() == "cpu" and config.window > 1
     room = min(KEPT_SHARE * free, KEPT_BYTES_ON_CPU) if small_on_cpu else KEPT_SHARE * free
     if wanted == "keep" or (wanted == "auto" and size < room):
-        return learner, f"the sweep keeps linearisations: {_gb(size)} a window, {_gb(free)} are free"
+        return learner, f"the sweep keeps linearisations: {_bytes(size)} a window, {_bytes(free)} are free"
     if wanted == "rebuild":
-        why = f"of {_gb(free)} that are free"
+        why = f"of {_bytes(free)} that are free"
     elif small_on_cpu and room == KEPT_BYTES_ON_CPU:
-        why = f"and on a CPU more than {_gb(room)} is slower"
+        why = f"and on a CPU more than {_bytes(room)} is slower"
     else:
-        why = f"more than {KEPT_SHARE:.0%} of the {_gb(free)} that are free"
+        why = f"more than {KEPT_SHARE:.0%} of the {_bytes(free)} that are free"
     how = "; --meta-gradient.linearization keep keeps them" if wanted == "auto" else ""
-    said = f"the sweep rebuilds linearisations: kept, they would take {_gb(size)} a window, {why}{how}"
+    said = f"the sweep rebuilds linearisations: kept, they would take {_bytes(size)} a window, {why}{how}"
     return make_learner(config, spec), said
 
 
-def _gb(size: float) -> str:
+def _bytes(size: float) -> str:
+    if size < 1e8:
+        return f"{size / 1e6:.2g} MB"
     return f"{size / 1e9:,.0f} GB" if size >= 1e11 else f"{size / 1e9:.3g} GB"
 
 
