@@ -295,8 +295,11 @@ def _thread_pool(config: ExperimentConfig, frames_per_step: int) -> Any:
 
 
 def _ray_pool(config: ExperimentConfig) -> Any:
-    from actors.ray_pool import RayPool, connect
+    from actors.ray_pool import JOIN_SECONDS, REACH_SECONDS, RayPool, connect
 
+    if config.ray.address:
+        seconds = f"up to {REACH_SECONDS + JOIN_SECONDS:g} s"
+        print(f"onelife: joining Ray at {config.ray.address}, {seconds}", file=sys.stderr)
     connect(config.ray, config.actors)
 
     def make(config: ExperimentConfig, frames_per_step: int) -> Any:
