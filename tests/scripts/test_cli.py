@@ -226,6 +226,7 @@ def test_presets_are_listed(capsys, monkeypatch):
         assert summary(name) in " ".join(shown.split()) and "Source: " in summary(name), name
     for name, tuned in {"atari_impala": "nothing", "atari_mgrl": "γ λ", "atari_stac": "γ λ α g_p g_v g_e"}.items():
         assert f" {tuned} " in rows[name], name
+    assert rows["preset"].split()[-2:] == ["corr.", "λ"]  # not V-trace's, which is among the self-tuned
     assert "bootstrap, L = 4" in rows["atari_bmg"] and "x 3" in rows["atari_bmg"]
 
 
