@@ -5,6 +5,8 @@ import functools
 import math
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,7 +25,16 @@ from actors.pool import ActorFailure
 from actors.supervisor import SupervisedPool
 from agents.types import Unroll, VersionedParams
 
-_REACH_SECONDS = 10.0  # for a cluster's address to answer
+REACH_SECONDS = 10.0  # for a cluster's address to answer
+JOIN_SECONDS = 30.0  # for the cluster there to take a driver
+_JOIN = """
+import sys
+import ray
+try:
+    ray.init(address=sys.argv[1], log_to_driver=False, logging_level="critical")
+except Exception as error:
+    sys.exit(print(str(error).strip() or type(error).__name__) or 1)
+"""
 
 
 class _Collector:
@@ -138,6 +149,20 @@ class RayPool(SupervisedPool):
         self._sender.shutdown(wait=False, cancel_futures=True)
 
 
+def _try_to_join(address: str) -> None:
+    """Raises ConnectionError, with the reason, where no cluster can be joined at `address` within JOIN_SECONDS.
+
+    Found by a process of its own: Ray itself tries for many minutes, and fills stderr meanwhile.
+    """
+    command = [sys.executable, "-c", _JOIN, address]
+    try:
+        tried = subprocess.run(command, capture_output=True, text=True, timeout=JOIN_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise ConnectionError(f"something listens there, but no cluster answers within {JOIN_SECONDS:g} s") from None
+    if tried.returncode:
+        raise ConnectionError(tried.stdout.strip() or f"exit code {tried.returncode}")
+
+
 def connect(config: RayConfig, num_actors: int) -> None:
     """Joins the cluster at `config.address`; without one, starts a quiet local one with room for all actors.
 
@@ -156,8 +181,9 @@ def connect(config: RayConfig, num_actors: int) -> None:
         return
     try:
         host, colon, port = config.address.removeprefix("ray://").rpartition(":")
-        if colon and port.isdecimal():  # Ray itself keeps trying for minutes
-            socket.create_connection((host.strip("[]"), int(port)), _REACH_SECONDS).close()
+        if colon and port.isdecimal():
+            socket.create_connection((host.strip("[]"), int(port)), REACH_SECONDS).close()
+        _try_to_join(config.address)
         ray.init(address=config.address, **quiet)
     except Exception as error:  # ConnectionError, AuthenticationError, version mismatches: all mean the same to a user
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -33,7 +33,7 @@ def rule_sizes(rule: Rule) -> dict[str, int]:
 
 
 def load_rule(path: str | Path) -> Rule:
-    """Reads what `save_rule` wrote. Raises ValueError, one line, where the file holds something else or nothing."""
+    """Reads what `save_rule` wrote. Raises ValueError, one line, where it is missing or holds something else."""
     rule: Rule = {}
     try:
         with np.load(path) as file:
@@ -41,6 +41,8 @@ def load_rule(path: str | Path) -> Rule:
                 module, _, leaf = name.partition(_BETWEEN)
                 rule.setdefault(module, {})[leaf] = array
         rule_sizes(rule)
+    except FileNotFoundError:
+        raise ValueError(f"{str(path)!r} is missing: there is no such file") from None
     except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{str(path)!r} holds no rule ({' '.join(str(error).split())[:100]})") from None
     return rule

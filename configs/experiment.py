@@ -15,7 +15,7 @@ from agents.config import (
     OuterLossConfig,
     SelfTunedConfig,
 )
-from configs.tree import ConfigError, is_tuple
+from configs.tree import ConfigError, is_tuple, leaves
 from configs.validate import canonical_game, validate
 from learner.config import (
     BootstrapConfig,
@@ -25,6 +25,9 @@ from learner.config import (
     MetaGradientConfig,
     MetaOptimizerConfig,
 )
+
+_NEEDED = {"agent", "game"}  # every version had them: what lacks them is no run's settings
+_LISTED = 5  # of the settings that an older version did not have
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,21 +93,45 @@ def to_json(config: ExperimentConfig) -> dict[str, Any]:
 
 
 def from_json(data: dict[str, Any]) -> ExperimentConfig:
-    """Settings from `to_json`, read back with `json`. Raises ConfigError, one line, where another version wrote it."""
+    """Settings from `to_json`, read back with `json`; those that an older version did not have are the tree's defaults.
+
+    Raises ConfigError, one line, where another version wrote something that is unknown here. See `added_since`.
+    """
     return _from_json(ExperimentConfig, data, "")
+
+
+def added_since(data: dict[str, Any]) -> str:
+    """A line about the settings that `data`, of an older version, has not got; "" where it has all."""
+    added = [
+        f"{setting.path} = {setting.value}" for setting in leaves(ExperimentConfig()) if not _has(data, setting.path)
+    ]
+    if not added:
+        return ""
+    listed = ", ".join(added[:_LISTED]) + (f" and {len(added) - _LISTED} more" if len(added) > _LISTED else "")
+    return f"settings of an older version of onelife; what it did not have is the default: {listed}"
+
+
+def _has(data: Any, path: str) -> bool:
+    name, _, rest = path.partition(".")
+    return name in data and (not rest or _has(data[name], rest))
 
 
 def _from_json(cls: type, data: Any, prefix: str) -> Any:
     fields = dataclasses.fields(cls)
     if not isinstance(data, dict):
         raise ConfigError(f"settings of another version of onelife: {prefix.rstrip('.') or 'they'} should be a group")
-    names = {field.name for field in fields}
-    for problem, keys in (("unknown", data.keys() - names), ("missing", names - data.keys())):
+    needed = _NEEDED if cls is ExperimentConfig else set()
+    for problem, keys in (
+        ("unknown", data.keys() - {field.name for field in fields}),
+        ("missing", needed - data.keys()),
+    ):
         if keys:
             listed = ", ".join(prefix + str(key) for key in sorted(keys, key=str))
             raise ConfigError(f"settings of another version of onelife: {problem} {listed}")
     values = {}
     for field in fields:
+        if field.name not in data:
+            continue
         value = data[field.name]
         if dataclasses.is_dataclass(field.type):
             value = _from_json(field.type, value, f"{prefix}{field.name}.")

@@ -3,8 +3,10 @@
 Nothing here needs an environment, a device or a heavy import, so that a mistake is told at once.
 """
 
+from pathlib import Path
 from typing import Any
 
+import agents.make
 from actors.environments.make import JAX_GAMES, MAX_STREAMS, normalise_game
 from agents.make import agent_names, self_tuned_by
 from agents.rules import load_rule
@@ -14,6 +16,7 @@ from learner.config import EVOLUTION
 
 ONE_BY_ONE = ("trace", "finite_differences")  # differentiations whose cost grows with the number of meta-parameters
 AGENTS = ("impala", "mgrl", "stac", "stacx", "lirpg", "lpg", "maml", "bandit")  # what others read is theirs to say
+_AGENT_FILES = Path(agents.make.__file__).parent
 IMAGE_TORSOS = ("nature", "impala_shallow", "impala_deep")
 
 
@@ -32,7 +35,7 @@ def validate(config: Any) -> None:
     for setting in leaves(config):
         check_type(setting)
         _check_range(setting)
-    check_choice("--agent", config.agent, agent_names())
+    _check_agent_name(config.agent)
     _check_environment(config)
     _check_streams(config)
     _check_agent(config)
@@ -140,6 +143,16 @@ def _check_evolution(config: Any) -> None:
             f"--correction: {config.correction:g} has no effect with {flag} {kind}, whose copies meet their own data;"
             " use 0"
         )
+
+
+def _check_agent_name(name: str) -> None:
+    names = agent_names()
+    if name not in names and name.isidentifier() and (_AGENT_FILES / f"{name}.py").exists():
+        raise ConfigError(
+            f"--agent: {name!r} is no agent: agents/{name}.py defines no agent(spec, settings), see docs/new_agent.md;"
+            f" choose from {', '.join(names)}"
+        )
+    check_choice("--agent", name, names)
 
 
 def _check_agent(config: Any) -> None:

@@ -29,8 +29,8 @@ class _Damaged(Exception):
 class Checkpointer:
     """The checkpoints of one run. Only one process may save into a directory; any number may restore from it.
 
-    A save that fails (a full disk) costs nothing but that save: the last good checkpoint stays, `events` says what
-    happened, and the next save tries again.
+    A save that fails (a full disk) costs nothing but that save: the last good checkpoint, if any, stays, `events` says
+    what happened, and the next save tries again.
     """
 
     def __init__(self, directory: str | Path, keep: int = 2):
@@ -141,7 +141,8 @@ class Checkpointer:
 
     def _save_failed(self, step: int, error: Exception) -> None:
         self._saving = None
-        self._events.append(f"checkpoint {step} could not be saved, the last good one stays: {_one_line(error)}")
+        before = "the last good one stays" if self._steps() - self._unreadable else "and there is none before it"
+        self._events.append(f"checkpoint {step} could not be saved, {before}: {_one_line(error)}")
         self._drop_manager()  # after a failure its idea of what is on disk is wrong
         for leftover in self._directory.glob("*orbax-checkpoint-tmp*"):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -244,7 +245,8 @@ def _describe(state: Any) -> tuple[Any, dict[str, np.ndarray]]:
         return {"array": name}
 
     structure = describe(state, "")
-    fetched = jax.device_get(jax_arrays)  # at once, so that the transfers overlap
+    # An array of a computation that failed raises here; read without waiting for it, it hangs (CPU, jax 0.10).
+    fetched = jax.device_get(jax.block_until_ready(jax_arrays))  # at once, so that the transfers overlap
     arrays.update({name: fetched[i] for name, i in pending})
     return structure, arrays
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import itertools
 import json
 import math
 import os
@@ -24,11 +25,14 @@ class MetricsLogger:
     """
 
     def __init__(self, run_dir: str | Path, tensorboard: bool, resume_at: int | None = None):
-        """`resume_at`: number of inner updates to go on from; log points beyond it are cut off, None keeps them."""
+        """`resume_at`: number of inner updates to go on from; log points beyond it are cut off, None keeps them.
+
+        Where none would be left, the old log is not cut but kept beside the new one, as `old_log` ("" for none).
+        """
         self._events: list[str] = []
         self._lost = 0
         path = Path(run_dir) / METRICS
-        kept = _cut(path, resume_at)
+        self.old_log, kept = _cut(path, resume_at)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._end = os.fstat(self._file).st_size
         self._tensorboard = None
@@ -146,16 +150,27 @@ def _points(data: bytes) -> list[tuple[dict[str, Any], int]]:
     return points
 
 
-def _cut(path: Path, resume_at: int | None) -> dict[str, Any] | None:
-    """Cuts a torn end and, with `resume_at`, the log points beyond it; returns the last one kept."""
+def _cut(path: Path, resume_at: int | None) -> tuple[str, dict[str, Any] | None]:
+    """Cuts a torn end and, with `resume_at`, the log points beyond it; moves a log aside of which none would be left.
+
+    Returns the name of a log that was moved, else "", and the last log point kept: {} for none, None without a log.
+    """
     if not path.exists():
-        return None
-    kept = _points(path.read_bytes())
-    if resume_at is not None:
-        while kept and kept[-1][0].get("inner_updates", 0) > resume_at:
-            kept.pop()
+        return "", None
+    points = _points(path.read_bytes())
+    kept = [(point, end) for point, end in points if resume_at is None or point.get("inner_updates", 0) <= resume_at]
+    if points and not kept:
+        return _move_aside(path), {}
     os.truncate(path, kept[-1][1] if kept else 0)
-    return kept[-1][0] if kept else {}
+    return "", kept[-1][0] if kept else {}
+
+
+def _move_aside(path: Path) -> str:
+    """Renames metrics.jsonl to the first metrics-N.jsonl that is free; returns that name."""
+    numbered = (path.with_stem(f"{path.stem}-{n}") for n in itertools.count(1))
+    old = next(name for name in numbered if not name.exists())
+    path.rename(old)
+    return old.name
 
 
 def _plain(value: Any) -> Any:

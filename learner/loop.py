@@ -24,6 +24,10 @@ class TrainingStopped(RuntimeError):
     """Training cannot go on; the state is safe. The message says why."""
 
 
+class Diverged(TrainingStopped):
+    """These parameters give gradients that are not finite: there is nothing to go on with."""
+
+
 class Progress(NamedTuple):
     """Where a life stands, beside the learner's own counters."""
 
@@ -117,10 +121,13 @@ class Loop:
             failure = sys.exc_info()[1]
             try:
                 self._save_all(state, progress, self._pool_state(state, LAST_STATE_SECONDS), last=True)
-            except TrainingStopped as unsaved:
+            except Exception as unsaved:  # arrays of a device that has failed may not be readable
                 if failure is None:
                     raise
-                self._event(str(unsaved))  # what ended the life is the news
+                # What ended the life is the news.
+                told = isinstance(unsaved, TrainingStopped)
+                what = unsaved if told else f"the last state could not be saved: {type(unsaved).__name__}: {unsaved}"
+                self._event(" ".join(str(what).split()))
         return Outcome(state, progress, finished=progress.agent_steps >= self._total_steps)
 
     def _next_batch(self) -> Trajectory | None:
@@ -138,7 +145,7 @@ class Loop:
 
     def _check_finite(self, metrics: dict[str, Array], state: LearnerState) -> None:
         """Reports a skipped update by the names of its leaves, and stops after too many in a row."""
-        bad = np.asarray(metrics["skipped/leaves"])
+        bad = np.asarray(jax.block_until_ready(metrics["skipped/leaves"]))  # raises, where reading alone may hang
         skipped_meta = bool(np.asarray(metrics.get("skipped/meta", False)))
         if not bad.any() and not skipped_meta:
             return
@@ -150,11 +157,17 @@ class Loop:
             shares = {name.removeprefix(of): value for name, value in metrics.items() if name.startswith(of)}
             names = [name for name, value in shares.items() if not np.isfinite(np.linalg.norm(value))]
             self._event(f"skipped a step of η: non-finite meta-gradient in {_some(names)}")
-        in_a_row = int(max(np.asarray(state.skipped.inner_run), np.asarray(state.skipped.meta_run)))
-        if in_a_row >= self._log.max_nonfinite:
-            raise TrainingStopped(
-                f"{in_a_row} non-finite updates in a row (log.max_nonfinite = {self._log.max_nonfinite}); "
-                "the last good state is saved"
+        limit = f"in a row (--log.max-nonfinite {self._log.max_nonfinite})"
+        inner, meta = int(np.asarray(state.skipped.inner_run)), int(np.asarray(state.skipped.meta_run))
+        if inner >= self._log.max_nonfinite:
+            raise Diverged(
+                f"{inner} non-finite updates {limit}: these parameters give non-finite gradients; start again with a"
+                " smaller --optimizer.learning-rate"
+            )
+        if meta >= self._log.max_nonfinite:
+            raise Diverged(
+                f"{meta} non-finite meta-gradients {limit}; start again with a smaller --optimizer.learning-rate or"
+                " --window"
             )
 
     def _write_line(

@@ -18,9 +18,13 @@ POINTS = 100  # of a curve
 # What does not make a run another experiment: where, how long and by which processes it is lived.
 _SAME = ("seed", "run_dir", "frames", "runtime", "environment.threads")
 _SAME_GROUPS = ("log.", "checkpoint.", "pool.", "ray.")
+_ANNEALED = ("optimizer.anneal", "meta_optimizer.anneal")  # where one is True, `frames` sets the learning rate
+
+Curve = tuple[np.ndarray, np.ndarray]  # frames and values
 
 
 class Run(NamedTuple):
+    name: str  # its directory, as it was given
     settings: dict[str, Any]  # by path
     points: list[dict[str, Any]]  # of its log
 
@@ -38,8 +42,12 @@ def main(words: list[str]) -> int:
         options = parser.parse_args(words)
         if Path(options.out).suffix not in (".png", ".svg", ".pdf"):
             raise ConfigError(f"--out: {options.out!r} is not allowed; it must end in .png, .svg or .pdf")
-        groups = grouped([_read(name) for name in options.run_dirs])
-        for line in draw(groups, options.out):
+        runs, skipped = read_runs(options.run_dirs)
+        for line in skipped:
+            print(f"onelife: skipped: {line}", file=sys.stderr)
+        if not runs:
+            return 2
+        for line in draw(grouped(runs), options.out):
             print(line)
     except ConfigError as error:
         print(f"onelife: {error}", file=sys.stderr)
@@ -49,6 +57,30 @@ def main(words: list[str]) -> int:
         return 2
     print(options.out)
     return 0
+
+
+def read_runs(names: Sequence[str]) -> tuple[list[Run], list[str]]:
+    """The runs to compare, each life once, and a line for each directory that is left out."""
+    runs: dict[Any, Run] = {}  # by settings and seed: a second life of a seed is no second sample
+    places: set[Path] = set()
+    skipped = []
+    for name in names:
+        if (place := Path(name).resolve()) in places:
+            skipped.append(f"{name} is given twice")
+            continue
+        places.add(place)
+        try:
+            run = _read(name)
+        except ConfigError as error:
+            skipped.append(str(error))
+            continue
+        same = (*sorted(_experiment(run).items()), run.settings["seed"])
+        longer = max(runs.get(same, run), run, key=_end)
+        if same in runs:
+            shorter = run if longer is runs[same] else runs[same]
+            skipped.append(f"{shorter.name} has the settings and the seed ({run.settings['seed']}) of {longer.name}")
+        runs[same] = longer
+    return list(runs.values()), skipped
 
 
 def grouped(runs: Sequence[Run]) -> dict[str, list[Run]]:
@@ -65,7 +97,10 @@ def grouped(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 
 def draw(groups: dict[str, list[Run]], out: str | Path) -> Iterator[str]:
-    """Writes the picture; a line of text for each group: its score at the last frame that all of its runs have."""
+    """Writes the picture; says of each group its score at the last frame that all of its runs have, and if some go on.
+
+    Beyond that frame the line is dashed: the mean over the runs that there are.
+    """
     from matplotlib.ticker import EngFormatter
 
     runs = [run for group in groups.values() for run in group]
@@ -75,14 +110,16 @@ def draw(groups: dict[str, list[Run]], out: str | Path) -> Iterator[str]:
     lines = {}
     with panels(out, len(names), math.ceil(len(names) / 3)) as axes:
         for axis, name in zip(axes, names, strict=True):
-            for label, group in groups.items():
-                frames, values = _curves(group, name)
-                if not len(frames):
+            for i, (label, group) in enumerate(groups.items()):
+                shown = list(filter(_has(name), group))
+                if not shown:
                     continue
-                draw_interval(axis, frames, values, label)
+                frames, values = _curves(shown, name)
+                draw_interval(axis, frames, values, label, color=f"C{i}")
+                if goes_on := _goes_on(shown):
+                    axis.plot(*_tail(shown, name, frames[-1]), color=f"C{i}", linestyle="--")
                 if name == score:
-                    runs_of = f"{values.shape[1]} run{'s' * (values.shape[1] > 1)}"
-                    lines[label] = f"{interval(values[-1])} after {frames[-1]:,.0f} frames, {runs_of}"
+                    lines[label] = [_said(frames[-1], values[-1]), *([goes_on] if goes_on else [])]
             axis.set_title(name.removeprefix("meta/").replace("_", " "))
             axis.set_xlabel("emulator frames")
             axis.set_xlim(left=0)
@@ -90,27 +127,55 @@ def draw(groups: dict[str, list[Run]], out: str | Path) -> Iterator[str]:
             axis.ticklabel_format(axis="y", useOffset=False)
             axis.legend()
     for label in groups:
-        yield f"{label}: {score} {lines.get(label, 'not known yet')}"
+        first, *others = lines.get(label, ["not known yet"])
+        yield f"{label}: {score} {first}"
+        yield from (f"{label}: {line}" for line in others)
+
+
+def _said(frames: float, values: np.ndarray) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.4g} after {frames:,.0f} frames, one seed: no interval"
+    return f"{interval(values)} after {frames:,.0f} frames, {len(values)} runs"
+
+
+def _goes_on(group: Sequence[Run]) -> str:
+    """Which run is the shortest, where others go on for more than a point of the picture; "" where none does."""
+    shortest, longest = min(group, key=_end), max(group, key=_end)
+    if _end(longest) - _end(shortest) <= _end(longest) / POINTS:
+        return ""
+    return (
+        f"{shortest.name} ends at {_end(shortest):,.0f} frames, {longest.name} at {_end(longest):,.0f}; dashed beyond"
+        f" {_end(shortest):,.0f}: the mean over the runs there are"
+    )
+
+
+def _end(run: Run) -> float:
+    return run.points[-1]["env_frames"]
 
 
 def _read(name: str) -> Run:
     from learner.loggers import METRICS, read_metrics
 
-    config, points = read_run(name, "RUN_DIR"), read_metrics(name)
+    config = read_run(name, "RUN_DIR")
+    try:
+        points = [point for point in read_metrics(name) if isinstance(point.get("env_frames"), int | float)]
+    except OSError as error:
+        raise ConfigError(f"{name}: {METRICS} cannot be read: {error.strerror}") from None
     if not points:
         raise ConfigError(f"{name}: {METRICS} has no log point yet")
-    return Run({setting.path: setting.value for setting in leaves(config)}, points)
+    return Run(name, {setting.path: setting.value for setting in leaves(config)}, points)
 
 
 def _experiment(run: Run) -> dict[str, Any]:
-    kept = {path: value for path, value in run.settings.items() if path not in _SAME}
+    same = [path for path in _SAME if path != "frames" or not any(run.settings[other] for other in _ANNEALED)]
+    kept = {path: value for path, value in run.settings.items() if path not in same}
     return {path: value for path, value in kept.items() if not path.startswith(_SAME_GROUPS)}
 
 
 def _label(run: Run, others: Sequence[Run]) -> str:
     """Agents differ in much; what else differs is told among the runs of one agent, and the game among all."""
     alike = [_experiment(other) for other in others if other.settings["agent"] == run.settings["agent"]]
-    told = [path for path, value in _experiment(run).items() if any(other[path] != value for other in alike)]
+    told = [path for path, value in _experiment(run).items() if any(other.get(path, value) != value for other in alike)]
     if any(other.settings["game"] != run.settings["game"] for other in others) and "game" not in told:
         told.insert(0, "game")
     return ", ".join([run.settings["agent"], *(f"{flag(path)} {_text(run.settings[path])}" for path in told)])
@@ -120,17 +185,22 @@ def _text(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _curves(runs: Sequence[Run], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Frames [points] up to where the shortest run has come, and a value of each run that has any [points, runs]."""
-    curves = [curve for run in runs if len((curve := _curve(run, name))[0])]
-    if not curves:
-        return np.zeros(0), np.zeros((0, 0))
+def _curves(runs: Sequence[Run], name: str) -> Curve:
+    """Frames [points] up to where the shortest run has come, and a value of each run [points, runs]."""
+    curves = [_curve(run, name) for run in runs]
     first, last = (end(frames[i] for frames, _ in curves) for end, i in ((max, 0), (min, -1)))
     frames = np.linspace(min(first, last), last, POINTS)
     return frames, np.stack([np.interp(frames, *curve) for curve in curves], axis=1)
 
 
-def _curve(run: Run, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _tail(runs: Sequence[Run], name: str, since: float) -> Curve:
+    """Frames [points] from `since` to where the longest run has come, and the mean over those that have come there."""
+    curves = [_curve(run, name) for run in runs]
+    frames = np.linspace(since, max(frames[-1] for frames, _ in curves), POINTS)
+    return frames, np.nanmean([np.interp(frames, *curve, right=np.nan) for curve in curves], axis=0)
+
+
+def _curve(run: Run, name: str) -> Curve:
     pairs = [(point["env_frames"], point.get(name)) for point in run.points]
     known = [pair for pair in pairs if isinstance(pair[1], int | float) and math.isfinite(pair[1])]
     frames, values = np.array(known, float).reshape(-1, 2).T

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import datetime
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ EPISODES = 30
 STREAMS = 10
 ENDLESS_STEPS = 5_000  # played in each stream of a game without episodes
 RESULT = "evaluation.json"
+LINE_SECONDS = 1.0  # between two lines that count episodes
 _HUMAN_SCORES = Path(__file__).with_name("atari57_human_random.csv")
 
 
@@ -155,12 +157,29 @@ def _restore(run_dir: Path, config: ExperimentConfig) -> tuple[int, Any, int, An
     return step, jax.device_put(params), steps * spec.frames_per_step, agent, checkpointer.events()
 
 
+class _Counter:
+    """Counts episodes on stderr: in place on a terminal, elsewhere a line for each, but no more than one a second."""
+
+    def __init__(self, episodes: int):
+        self._episodes = episodes
+        self._last = -math.inf
+
+    def __call__(self, count: int, score: float) -> None:
+        text, now = f"episode {count} of {self._episodes}: return {score:g}", time.monotonic()
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r\x1b[K{text}" + ("\n" if count == self._episodes else ""))
+            sys.stderr.flush()
+        elif now - self._last >= LINE_SECONDS or count == self._episodes:
+            self._last = now
+            print(f"onelife: {text}", file=sys.stderr)
+
+
 def _play(
     config: ExperimentConfig, agent: Any, params: Any, streams: int, episodes: int, greedy: bool, seed: int
 ) -> dict[str, Any]:
     environment = make(config, seed, streams, block=0)
     try:
-        played = play_episodes(Player(agent, params, streams, greedy, seed), environment, episodes)
+        played = play_episodes(Player(agent, params, streams, greedy, seed), environment, episodes, _Counter(episodes))
     finally:
         environment.close()
     returns = played.returns

@@ -5,17 +5,19 @@ tyro prints the help. It does not parse: it tells mistakes, those of our own val
 
 import argparse
 import contextlib
+import difflib
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
 import tyro
 
-from configs.experiment import ExperimentConfig, from_json
+from configs.experiment import ExperimentConfig, added_since, from_json
 from configs.given import check_given
 from configs.presets import DEFAULT, PRESETS, preset, summary
-from configs.tree import ConfigError, Setting, from_text, is_tuple, item_type, leaves, nearest, override
+from configs.tree import ConfigError, Setting, from_text, is_tuple, item_type, leaves, override
 from scripts.run_dir import CONFIG, LOCK, read_config
 
 SHORT = {"--rule": "--lpg.rule"}  # what has a short name, and is not a setting of the whole experiment
@@ -38,12 +40,12 @@ def parse_train(words: list[str]) -> ExperimentConfig:
         print_help(name, default)
         raise SystemExit(0)
     given = parse_words(words, default)
+    if given.get("agent", default.agent) == "maml":  # before what else maml asks for is told
+        raise ConfigError(
+            "--agent: maml takes many lives, each of one window, and onelife train lives one; see docs/agents.md, MAML"
+        )
     config = override(default, given)
     check_given(config, [s.path for s in leaves(default) if s.path in given and given[s.path] != s.value])
-    if config.agent == "maml":
-        raise ConfigError(
-            "--agent: maml lives many lives, each of one window, and onelife train lives one; see scripts/lives.py"
-        )
     return config
 
 
@@ -92,12 +94,18 @@ def _unknown(word: str, settings: dict[str, Setting]) -> str:
     if not word.startswith("-"):
         hint = "a preset comes first, before every --key" if word in PRESETS else "settings are given as --key value"
         return f"{word}: unexpected; {hint}"
-    key = word.replace("_", "-")
-    # `--lstm` for `--network.lstm`: the last part of one setting's name is a better guess than any spelling.
-    owners = [name for name in settings if name.endswith("." + key.lstrip("-"))]
-    if owners:
-        return f"{word}: unknown setting; did you mean {' or '.join(owners)}?"
-    return f"{word}: unknown setting{nearest(key, settings) or '; see onelife train --help'}"
+    if word == "--preset":
+        return "--preset: unknown setting; a preset is given by its name alone, before every --key: onelife train smoke"
+    key = word.replace("_", "-").lstrip("-").lower()
+    # `--lstm` or `--lstn` for `--network.lstm`: the last part of settings' names is compared, too.
+    owners = {"resume": ["--resume"]}
+    for name in settings:
+        full = name.lstrip("-")
+        for part in {full, full.rpartition(".")[2]}:
+            owners.setdefault(part, []).append(name)
+    match = difflib.get_close_matches(key, owners, n=1, cutoff=0.6)
+    hint = f"did you mean {' or '.join(owners[match[0]])}?" if match else "see onelife train --help"
+    return f"{word}: unknown setting; {hint}"
 
 
 def _is_key(word: str) -> bool:
@@ -136,11 +144,21 @@ def parse_resume(words: list[str]) -> tuple[str, dict[str, int]] | None:
 
 
 def read_run(run_dir: str, name: str) -> ExperimentConfig:
-    """The settings of the run in `run_dir`. Raises ConfigError, naming the setting `name`, where there is no run."""
+    """The settings of the run in `run_dir`. Raises ConfigError, naming the setting `name`, where there is no run.
+
+    Says on stderr which of them are defaults, where an older version wrote the run.
+    """
     try:
-        return from_json(read_config(run_dir))
+        data = read_config(run_dir)
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
+    try:
+        config = from_json(data)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {run_dir}: {error}") from None
+    if added := added_since(data):
+        print(f"onelife: {run_dir}: {added}", file=sys.stderr)
+    return config
 
 
 def check_run_dir(run_dir: str) -> None:

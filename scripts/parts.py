@@ -1,6 +1,7 @@
 """The parts of an experiment, made from its settings: agent, actors, learner."""
 
 import functools
+import math
 import os
 from typing import Any
 
@@ -38,7 +39,7 @@ def make_learner(config: ExperimentConfig, spec: Any, *, keep: bool = False, **w
         correction=config.correction,
         correction_discount=config.correction_discount,
         lags=lags,
-        total_updates=config.frames / (config.streams * config.unroll * spec.frames_per_step),
+        total_updates=_updates(config, spec),
         unroll=config.unroll,
         streams=config.streams,
         optimizer=config.optimizer,
@@ -48,6 +49,24 @@ def make_learner(config: ExperimentConfig, spec: Any, *, keep: bool = False, **w
         keep=keep,
         **{"mesh": Mesh()} | where,
     )
+
+
+def _updates(config: ExperimentConfig, spec: Any) -> float:
+    """Inner updates in the whole life; where episodes are reset they are some more."""
+    return config.frames / (config.streams * config.unroll * spec.frames_per_step)
+
+
+def life_too_short(config: ExperimentConfig, spec: Any, learner: Any) -> str:
+    """A line that says so where a life ends before its first window does; "" where it does not, or η is empty."""
+    import jax
+
+    updates, eta = math.ceil(_updates(config, spec)), jax.eval_shape(learner.agent.init_meta, jax.random.key(0))
+    if not jax.tree.leaves(eta) or updates > learner.span:  # a window ends with the batch behind it
+        return ""
+    window = f"--window {config.window}"
+    if learner.span != config.window:
+        window = f"K + L - 1 of {window} and --bootstrap.updates {config.bootstrap.updates}"
+    return f"η will not move: the life has about {updates:,} updates, the window {learner.span:,} ({window})"
 
 
 def make_fitting_learner(config: ExperimentConfig, spec: Any) -> tuple[Any, str]:
@@ -65,13 +84,25 @@ def make_fitting_learner(config: ExperimentConfig, spec: Any) -> tuple[Any, str]
     if not size:
         return learner, ""
     size, free, wanted = size / jax.local_device_count(), free_bytes(), config.meta_gradient.linearization
-    room = KEPT_SHARE * free
-    if jax.default_backend() == "cpu" and config.window > 1:
-        room = min(room, KEPT_BYTES_ON_CPU)
-    keep = wanted == "keep" or (wanted == "auto" and size < room)
-    what = "keeps" if keep else "rebuilds"
-    said = f"the sweep {what} linearisations: {size / 1e9:.2f} GB a window, {free / 1e9:.1f} GB are free"
-    return learner if keep else make_learner(config, spec), said
+    small_on_cpu = jax.default_backend() == "cpu" and config.window > 1
+    room = min(KEPT_SHARE * free, KEPT_BYTES_ON_CPU) if small_on_cpu else KEPT_SHARE * free
+    if wanted == "keep" or (wanted == "auto" and size < room):
+        return learner, f"the sweep keeps linearisations: {_bytes(size)} a window, {_bytes(free)} are free"
+    if wanted == "rebuild":
+        why = f"of {_bytes(free)} that are free"
+    elif small_on_cpu and room == KEPT_BYTES_ON_CPU:
+        why = f"and on a CPU more than {_bytes(room)} is slower"
+    else:
+        why = f"more than {KEPT_SHARE:.0%} of the {_bytes(free)} that are free"
+    how = "; --meta-gradient.linearization keep keeps them" if wanted == "auto" else ""
+    said = f"the sweep rebuilds linearisations: kept, they would take {_bytes(size)} a window, {why}{how}"
+    return make_learner(config, spec), said
+
+
+def _bytes(size: float) -> str:
+    if size < 1e8:
+        return f"{size / 1e6:.2g} MB"
+    return f"{size / 1e9:,.0f} GB" if size >= 1e11 else f"{size / 1e9:.3g} GB"
 
 
 def make_actor_from(config: ExperimentConfig) -> functools.partial:

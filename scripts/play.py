@@ -2,7 +2,7 @@
 
 import importlib.util
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,10 +69,13 @@ def make(config: ExperimentConfig, seed: int, streams: int, block: int, render: 
     return make_environment(config.game, config.environment, seeds, config.environment.threads, render)
 
 
-def play_episodes(player: Player, environment: Any, episodes: int) -> Episodes:
+def play_episodes(
+    player: Player, environment: Any, episodes: int, on_end: Callable[[int, float], None] = lambda count, score: None
+) -> Episodes:
     """Plays `episodes` complete episodes, split evenly over the streams before the first one starts.
 
     A stream's quota is fixed, so that short episodes are not preferred, as they are among the first N that end.
+    `on_end` is told how many have ended, and the return of the last one.
     """
     streams = environment.num_streams
     quota = np.full(streams, episodes // streams) + (np.arange(streams) < episodes % streams)
@@ -83,6 +86,7 @@ def play_episodes(player: Player, environment: Any, episodes: int) -> Episodes:
             returns.append(reward)
             lengths.append(length)
             truncated += int(discount > 0)
+            on_end(len(returns), reward)
         if not quota.any():
             break
     return Episodes(np.array(returns, np.float64), np.array(lengths, np.int64), truncated)
@@ -114,7 +118,7 @@ def check_video(path: Path, game: str) -> None:
         raise ConfigError(f"--video: there is no directory {path.absolute().parent}")
     missing = [name for name in ("imageio", "imageio_ffmpeg") if importlib.util.find_spec(name) is None]
     if missing:
-        raise ConfigError(f"--video: {missing[0]} is missing; install it by pip install 'imageio[ffmpeg]'")
+        raise ConfigError(f"--video: {missing[0]} is missing; install it by pip install -e '.[video]'")
 
 
 def film(config: ExperimentConfig, agent: Any, params: Any, greedy: bool, seed: int, path: Path) -> tuple[float, int]:

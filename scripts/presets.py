@@ -8,6 +8,7 @@ from rich.table import Table
 from configs import validate
 from configs.experiment import ExperimentConfig
 from configs.presets import DEFAULT, PRESETS, summary
+from configs.tree import ConfigError
 from scripts.parse import Parser
 
 _SYMBOLS = {
@@ -27,10 +28,13 @@ def main(args: list[str]) -> int:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("preset", "agent", "game", "self-tuned"):
         table.add_column(column, no_wrap=column != "self-tuned")  # the one that gives way
-    for column in ("objective", "K", "λ"):
+    for column in ("objective", "K", "corr. λ"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, make in PRESETS.items():
-        config = make()
+        try:
+            config = make()
+        except ConfigError as error:
+            raise ConfigError(f"preset {name}: {error}") from None
         window, correction = str(config.window), f"{config.correction:g}"
         objective = config.meta_gradient.objective if config.agent != "impala" else "-"
         if objective == "bootstrap":
@@ -38,6 +42,7 @@ def main(args: list[str]) -> int:
         table.add_row(name, config.agent, config.game, self_tuned(config), objective, window, correction)
     console = Console(highlight=False)
     console.print(table)
+    console.print("\nλ and α among the self-tuned are V-trace's; corr. λ is the sampling correction's, --correction.")
     for name in PRESETS:
         console.print(f"\n[bold]{name}[/bold]{' (default)' if name == DEFAULT else ''}: {summary(name)}")
     return 0

@@ -29,11 +29,12 @@ class _Console(Console):
 class Progress:
     """Shows a run as it goes. Use as a context manager; a display that fails is switched off, training goes on."""
 
-    def __init__(self, title: str, total_frames: int, stream: IO[str] | None = None):
-        """`title` names the run; `total_frames` is where it stops, in emulator frames; `stream` is stderr if None."""
+    def __init__(self, title: str, run_dir: str, total_frames: int, stream: IO[str] | None = None):
+        """`title` says what runs; `total_frames` is where it stops, in emulator frames; `stream` is stderr if None."""
         stream = sys.stderr if stream is None else stream
         self._console = _Console(file=stream, highlight=False)
         self._title = title
+        self._run_dir = run_dir
         self._total_frames = total_frames
         self._metrics: dict[str, Any] = {}
         self._history: dict[str, collections.deque[float]] = {}
@@ -54,6 +55,8 @@ class Progress:
                 redirect_stderr=False,
             )
             self._guard(lambda: self._live.start(refresh=True))
+        else:  # so that a log file says which run it is
+            self._guard(lambda: self._print(f"onelife: {self._title}, in {self._run_dir}"))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -110,7 +113,7 @@ class Progress:
         return (marks[-1][1] - marks[0][1]) / seconds, (marks[-1][2] - marks[0][2]) / seconds
 
     def _eta(self, rate: float) -> str:
-        left = self._total_frames - self._count("env_frames")
+        left = max(0, self._total_frames - self._count("env_frames"))  # the last batch may go beyond
         return _duration(left / rate) if rate > 0 else "-"
 
     def _line(self) -> str:
@@ -140,15 +143,19 @@ class Progress:
         frames, metrics = self._count("env_frames"), self._metrics
         head = Table.grid(padding=(0, 1))
         head.add_row(
-            Text(self._title, style="bold"),
             ProgressBar(total=self._total_frames, completed=frames, width=30),
             f"{frames / self._total_frames:.1%}",
             f"ETA {self._eta(frames_rate)}",
             Text(f"running {_duration(time.monotonic() - self._started)}", style="dim"),
         )
+        top: list[RenderableType] = [
+            Text(self._title, style="bold", overflow="fold"),
+            Text(self._run_dir, style="dim", overflow="fold"),
+            head,
+        ]
         if not metrics:
             return Group(
-                head, Text("starting: environments and compilation, about a minute", style="dim"), *self._tail()
+                *top, Text("starting: environments and compilation, about a minute", style="dim"), *self._tail()
             )
         facts = Table.grid(padding=(0, 3))
         facts.add_row(
@@ -163,7 +170,7 @@ class Progress:
             _fact("lag", _short(metrics.get("policy_lag"))),
             _fact("restarts", f"{self._count('actor_restarts')}"),
         )
-        rows: list[RenderableType] = [head, facts]
+        rows: list[RenderableType] = [*top, facts]
         if self._history:
             meta = Table.grid(padding=(0, 2))
             for name, history in list(self._history.items()):

@@ -3,6 +3,7 @@
 import datetime
 import fcntl
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -31,10 +32,23 @@ class RunDirectoryError(ConfigError):
     """A run directory that cannot be used. The message is one line."""
 
 
-def default_path(agent: str, game: str, seed: int) -> Path:
-    """runs/AGENT-GAME-SEED-TIME, the time to the second in the local clock."""
-    name = game.rpartition(":")[2]
-    return Path("runs") / f"{agent}-{name}-{seed}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+def new_directory(agent: str, game: str, seed: int) -> Path:
+    """Makes runs/AGENT-GAME-SEED-TIME, the time to the second in the local clock, for this process alone.
+
+    Runs that start in the same second have -2, -3, ... behind it. Raises RunDirectoryError if it cannot be made.
+    """
+    name = f"{agent}-{game.rpartition(':')[2]}-{seed}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    for number in itertools.count(1):
+        path = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.parent.mkdir(exist_ok=True)
+            path.mkdir()  # of several processes one succeeds
+            return path
+        except FileExistsError:
+            if not path.parent.is_dir():
+                raise RunDirectoryError(f"--run-dir: {path.parent} is not a directory") from None
+        except OSError as error:
+            raise RunDirectoryError(f"--run-dir: {path} cannot be written: {error.strerror}") from None
 
 
 class RunDirectory:

@@ -9,28 +9,27 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from configs.experiment import ExperimentConfig, from_json, to_json
+from configs.experiment import ExperimentConfig, added_since, from_json, to_json
 from configs.tree import ConfigError
 from configs.validate import check_devices
 from learner.config import EVOLUTION
 from scripts.compile_cache import use_compile_cache
-from scripts.parts import make_actor_from, make_fitting_learner
+from scripts.parts import life_too_short, make_actor_from, make_fitting_learner
 from scripts.progress import Progress
-from scripts.run_dir import CHECKPOINTS, RunDirectory, default_path, read_config
+from scripts.run_dir import CHECKPOINTS, RunDirectory, new_directory, read_config
 
 STOP_SECONDS = 20.0  # deadline for the actors' end
 READ_SECONDS = 600.0  # deadline for the reading of a checkpoint
 
 
 def train(config: ExperimentConfig) -> int:
-    """A new life. Returns the exit code: 0 finished or stopped by the user, 1 where training could not go on."""
+    """A new life. Returns the exit code: 0 finished, 1 where training could not go on, 128 + N stopped by signal N."""
     if config.meta_gradient.differentiation in EVOLUTION:
         raise ConfigError(
             f"--meta-gradient.differentiation: {config.meta_gradient.differentiation} has copies of the agent act in"
             " the graph, which actors of `onelife train` do not; use reverse or trace (studies take it)"
         )
-    path = Path(config.run_dir) if config.run_dir else default_path(config.agent, config.game, config.seed)
-    return _run(dataclasses.replace(config, run_dir=str(path)), resumed=False)
+    return _run(config, resumed=False)
 
 
 def resume(run_dir: str, overrides: dict[str, Any]) -> int:
@@ -54,14 +53,43 @@ def _run(config: ExperimentConfig, resumed: bool) -> int:
         make_pool = _thread_pool
     import jax
 
+    from learner.checkpoint import Checkpointer
+
     use_compile_cache()
     check_devices(config, jax.local_device_count())
     devices = [str(device) for device in jax.local_devices()]
+    if not config.run_dir:
+        path = new_directory(config.agent, config.game, config.seed)
+        config = dataclasses.replace(config, run_dir=str(path))
     opened = RunDirectory.resume(config.run_dir, devices) if resumed else None
     with opened or RunDirectory.create(config.run_dir, to_json(config), devices) as run:
         if resumed:
+            if added := added_since(read_config(config.run_dir)):
+                run.event(added)
             run.write_config(to_json(config))
-        return _Session(config, run, resumed).run(make_pool)
+        try:
+            return _Session(config, run, resumed).run(make_pool)
+        except (jax.errors.JaxRuntimeError, MemoryError) as error:
+            if not isinstance(error, MemoryError) and not _no_memory(error):
+                raise
+            reason = " ".join(str(error).split())[:200]
+        said = f"out of memory ({reason}); {_less_memory(config, Checkpointer(run.checkpoints).latest_step())}"
+        run.event(f"stopped: {said}")
+        print(f"onelife: {said}", file=sys.stderr)
+        return 1
+
+
+def _less_memory(config: ExperimentConfig, step: int | None) -> str:
+    """What to do where memory did not suffice; `step`: the newest checkpoint."""
+    less = f"--streams {config.streams}, --unroll {config.unroll}, --window {config.window}"
+    if config.meta_gradient.linearization != "rebuild":
+        less += "; or use --meta-gradient.linearization rebuild"
+    return f"start again with less of {less}" + (f"; the state of update {step} is kept" if step is not None else "")
+
+
+def _no_memory(error: Exception) -> bool:
+    """Whether XLA, or an actor that XLA failed, had no memory left."""
+    return any(word in str(error) for word in ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory"))
 
 
 def _problem_with_checkpoints(run_dir: str) -> str:
@@ -131,17 +159,18 @@ class _Session:
             state = self._restored["learner"]
             progress = loop.Progress(**self._restored["progress"])
             pool_state = self._restored["pool"]
-        logger = MetricsLogger(
-            self._directory.path, config.log.tensorboard, state.inner_updates if self._restored is not None else None
-        )
         pool = make_pool(config, self._spec.frames_per_step)
         if pool_state is not None:
             try:
                 pool.restore(pool_state)
             except (ValueError, KeyError, TypeError) as error:
                 raise ConfigError(f"--resume {config.run_dir}: checkpoint of another config: {error}") from None
-        title = f"{config.agent} on {config.game}  {config.run_dir}"
-        with Progress(title, config.frames) as display:
+        logger = MetricsLogger(
+            self._directory.path, config.log.tensorboard, state.inner_updates if self._restored is not None else None
+        )
+        device = f"{len(jax.local_devices())} x {jax.default_backend()}".removeprefix("1 x ")
+        title = f"{config.agent} on {config.game}, seed {config.seed}, {device}"
+        with Progress(title, config.run_dir, config.frames) as display:
 
             def event(text: str) -> None:
                 self._directory.event(text)
@@ -159,10 +188,11 @@ class _Session:
                     event(text)
                 return saved
 
-            if self._kept:
-                event(self._kept)
+            for text in filter(None, (self._kept, life_too_short(config, self._spec, self._learner))):
+                event(text)
             if self._restored is not None:
-                event(f"resumed at update {state.inner_updates}")
+                begins = f"resumed at update {state.inner_updates}" if self._restored else "no checkpoint: begins anew"
+                event(begins + (f"; the old log is kept as {logger.old_log}" if logger.old_log else ""))
             life = loop.Loop(
                 self._learner,
                 pool,
@@ -177,7 +207,8 @@ class _Session:
                 get_seconds=2 * (config.pool.start_seconds + config.pool.hang_seconds),
             )
             failure = None
-            with _stop_on_signals(life, event):
+            signals = _stop_on_signals(life, event)
+            with signals:
                 try:
                     outcome = life.run(state, progress)
                 except (loop.TrainingStopped, ActorFailure) as error:
@@ -187,32 +218,46 @@ class _Session:
                     pool.stop(STOP_SECONDS)
                     self._checkpointer.close()
                     logger.close()
-        return self._farewell(outcome if failure is None else None, failure)
+        return self._farewell(outcome if failure is None else None, failure, signals.number)
 
-    def _farewell(self, outcome: Any, failure: Exception | None) -> int:
-        """The last words, on stderr, and the report if it is wanted."""
+    def _farewell(self, outcome: Any, failure: Exception | None, number: int) -> int:
+        """The last words, on stderr, and the report if it is wanted. Returns the exit code."""
         where = self._config.run_dir
-        again = f"continue with: onelife train --resume {where}"
         if failure is not None:
-            print(f"onelife: {failure}; {again}", file=sys.stderr)
+            print(f"onelife: {failure}; {self._way_on(failure)}", file=sys.stderr)
             return 1
         updates = outcome.state.inner_updates
+        # A life that a signal cut short is not a finished one to whoever waits for this process.
+        code = 0 if outcome.finished else 128 + number
         print(
             f"onelife: finished, {updates} updates"
             if outcome.finished
-            else f"onelife: saved at update {updates}; {again}",
+            else f"onelife: saved at update {updates}; {self._way_on(None)}",
             file=sys.stderr,
         )
         if not self._config.log.report:
             print(f"onelife: see {where}; draw it with: onelife report {where}", file=sys.stderr)
-            return 0
+            return code
         from scripts.report import write_report
 
         try:
             print(f"onelife: see {write_report(where)}", file=sys.stderr)
         except (ConfigError, OSError) as error:
             print(f"onelife: no report: {error}", file=sys.stderr)
-        return 0
+        return code
+
+    def _way_on(self, failure: Exception | None) -> str:
+        """What the user can do after this end."""
+        from learner.loop import Diverged
+
+        step = self._checkpointer.latest_step()
+        if failure is not None and _no_memory(failure):
+            return _less_memory(self._config, step)
+        if step is None:
+            return "there is no checkpoint to go on from"
+        if isinstance(failure, Diverged):
+            return f"the state of update {step} is kept in {self._config.run_dir}"
+        return f"continue with: onelife train --resume {self._config.run_dir}"
 
 
 class _stop_on_signals:
@@ -221,6 +266,7 @@ class _stop_on_signals:
     def __init__(self, life: Any, event: Any):
         self._life, self._event = life, event
         self._previous: dict[int, Any] = {}
+        self.number = 0  # of the signal that came
 
     def __enter__(self) -> None:
         if threading.current_thread() is threading.main_thread():
@@ -236,6 +282,7 @@ class _stop_on_signals:
         self._previous.clear()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
         self._life.request_stop()
         self._restore()
         self._event(f"{signal.Signals(number).name}: stopping after this update and saving; once more breaks it off")
@@ -248,8 +295,11 @@ def _thread_pool(config: ExperimentConfig, frames_per_step: int) -> Any:
 
 
 def _ray_pool(config: ExperimentConfig) -> Any:
-    from actors.ray_pool import RayPool, connect
+    from actors.ray_pool import JOIN_SECONDS, REACH_SECONDS, RayPool, connect
 
+    if config.ray.address:
+        seconds = f"up to {REACH_SECONDS + JOIN_SECONDS:g} s"
+        print(f"onelife: joining Ray at {config.ray.address}, {seconds}", file=sys.stderr)
     connect(config.ray, config.actors)
 
     def make(config: ExperimentConfig, frames_per_step: int) -> Any:

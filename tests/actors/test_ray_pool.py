@@ -1,5 +1,6 @@
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -76,13 +77,27 @@ def test_an_error_in_an_actor_arrives_with_its_text(kit):
     pool.stop(10)
 
 
-def test_an_address_that_nobody_answers_gives_one_line():
+def joined(address: str, seconds: float) -> tuple[str, str, float]:
+    """What `connect` says of an address where there is no cluster, what is on stderr, and how long it took."""
     code = (
-        "from actors.ray_pool import connect; from actors.config import RayConfig\n"
-        "from actors.pool import ActorFailure\n"
-        "try: connect(RayConfig(address='127.0.0.1:1'), 1)\n"
+        "from actors import ray_pool; from actors.config import RayConfig; from actors.pool import ActorFailure\n"
+        f"ray_pool.JOIN_SECONDS = {seconds}\n"
+        f"try: ray_pool.connect(RayConfig(address='{address}'), 1)\n"
         "except ActorFailure as error: print(error)\n"
     )
+    begin = time.monotonic()
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert run.stdout.startswith("--ray.address 127.0.0.1:1: no Ray cluster could be joined there ("), run.stderr
-    assert run.stdout.count("\n") == 1
+    return run.stdout, run.stderr, time.monotonic() - begin
+
+
+def test_an_address_that_nobody_answers_gives_one_line():
+    said, errors, _ = joined("127.0.0.1:1", 30.0)
+    assert said.startswith("--ray.address 127.0.0.1:1: no Ray cluster could be joined there ("), errors
+    assert said.count("\n") == 1
+
+
+def test_an_address_that_is_no_clusters_gives_one_line_in_time():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        said, errors, seconds = joined(f"127.0.0.1:{listener.getsockname()[1]}", 8.0)
+    assert "something listens there, but no cluster answers within 8 s" in said and said.count("\n") == 1
+    assert errors == "" and seconds < 30

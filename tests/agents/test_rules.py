@@ -31,8 +31,10 @@ def test_a_rule_knows_its_sizes():
 
 def test_what_is_no_rule_or_another_one_is_told_in_one_line(tmp_path):
     path = tmp_path / "rule.npz"
-    with pytest.raises(ValueError, match="holds no rule"):
+    with pytest.raises(ValueError, match=r"rule.npz' is missing"):
         load_rule(path)
+    with pytest.raises(ValueError, match="holds no rule"):
+        load_rule(tmp_path)
     np.save(tmp_path / "array.npy", np.ones(3))
     with pytest.raises(ValueError, match="holds no rule"):
         load_rule(tmp_path / "array.npy")

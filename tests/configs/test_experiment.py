@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from configs.experiment import ExperimentConfig, from_json, to_json
+from configs.experiment import ExperimentConfig, added_since, from_json, to_json
 from configs.presets import DEFAULT, PRESETS, preset, summary
 from configs.tree import ConfigError, override
 
@@ -44,8 +44,7 @@ def edited(change):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda data: data.pop("window"), "another version of onelife: missing window"),
-        (lambda data: data["network"].pop("lstm"), "another version of onelife: missing network.lstm"),
+        (lambda data: data.pop("agent"), "another version of onelife: missing agent"),
         (lambda data: data["inner"].update(kappa=1), "another version of onelife: unknown inner.kappa"),
         (lambda data: data.update(network=3), "another version of onelife: network should be a group"),
         (lambda data: data.update(window="3"), "--window: '3' is not an integer"),
@@ -61,5 +60,18 @@ def test_settings_of_another_version_are_told_apart(change, words):
 
 
 def test_not_settings_at_all():
-    with pytest.raises(ConfigError, match="another version"):
-        from_json([])
+    for data in ([], {}):
+        with pytest.raises(ConfigError, match="another version"):
+            from_json(data)
+
+
+def test_what_an_older_version_did_not_have_is_the_default_and_is_told():
+    data = edited(lambda data: (data.pop("window"), data["network"].pop("lstm"), data.update(seed=7)))
+    assert from_json(data) == override(ExperimentConfig(), {"seed": 7})
+    told = "settings of an older version of onelife; what it did not have is the default:"
+    assert added_since(data) == f"{told} window = 1, network.lstm = {ExperimentConfig().network.lstm}"
+    assert added_since(to_json(ExperimentConfig())) == ""
+    without_a_group = edited(lambda data: data.pop("inner"))
+    assert from_json(without_a_group) == ExperimentConfig()
+    assert "inner.gamma = 0.99, " in added_since(without_a_group)
+    assert added_since(without_a_group).endswith(" more")

@@ -184,7 +184,7 @@ def test_devices():
         ({"inner.surrogate": "lsf", "lag": "0", "correction": 1.0}, "count the same effect twice"),
         ({"outer.entropy_weight": 0.0}, "which would stay 0"),
         ({"agent": "bandit"}, "is for --game bandit"),
-        ({"agent": "lpg", "lpg.rule": "nowhere.npz"}, "holds no rule"),
+        ({"agent": "lpg", "lpg.rule": "nowhere.npz"}, "nowhere.npz' is missing"),
         ({"lpg.rule": "nowhere.npz"}, "has no effect with --agent stac"),
         ({"inner.surrogate_decay": 0.5}, "has no effect with --inner.surrogate plain"),
         ({"inner.surrogate": "lvc", "window": 4, "correction": 0.1}, "count the same effect twice"),

@@ -267,6 +267,42 @@ def test_a_full_disk_costs_that_save_and_nothing_else(tmp_path):
     assert out.stderr == ""
 
 
+def test_where_no_save_has_succeeded_none_is_said_to_stay(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("No space left on device")
+
+    checkpointer = Checkpointer(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpointer, "_start_save", fail)
+        assert not checkpointer.save(1, {"x": np.zeros(3)}, blocking=True)
+    assert checkpointer.save(2, {"x": np.zeros(3)}, blocking=True)
+    monkeypatch.setattr(checkpointer, "_start_save", fail)
+    assert not checkpointer.save(3, {"x": np.zeros(3)}, blocking=True)
+    assert checkpointer.events() == [
+        "checkpoint 1 could not be saved, and there is none before it: No space left on device",
+        "checkpoint 3 could not be saved, the last good one stays: No space left on device",
+    ]
+
+
+FAILED = """
+import sys
+import jax
+from learner.checkpoint import Checkpointer
+made = jax.jit(lambda key: (jax.random.normal(key, (2**30, 2**28)), jax.random.normal(key)))(jax.random.key(0))
+Checkpointer(sys.argv[1]).save(1, {"x": made[1]})
+"""
+
+
+def test_what_a_failed_computation_should_have_made_is_not_waited_for(tmp_path):
+    """No machine has the 2⁶⁰ bytes: on a CPU the computation is dispatched, and fails later."""
+    command = [sys.executable, "-c", FAILED, tmp_path]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env=os.environ | {"JAX_PLATFORMS": "cpu"}
+    )
+    assert done.returncode == 1 and "Out of memory" in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
 def test_importing_the_module_does_not_import_orbax():
     code = "import sys, learner.checkpoint; sys.exit('orbax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

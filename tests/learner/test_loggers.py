@@ -61,8 +61,19 @@ def test_resume_cuts_what_lies_beyond_it_and_a_torn_line(tmp_path):
     logger.close()
     assert [(p["inner_updates"], p["x"]) for p in read_metrics(tmp_path)] == [(20, 20), (40, 40), (60, -1)]
 
-    MetricsLogger(tmp_path, tensorboard=False, resume_at=0).close()
-    assert (tmp_path / "metrics.jsonl").read_bytes() == b""
+
+def test_a_log_of_which_nothing_would_be_left_is_moved_aside(tmp_path):
+    for life in range(3):
+        logger = MetricsLogger(tmp_path, tensorboard=True, resume_at=0)
+        assert logger.old_log == (f"metrics-{life}.jsonl" if life else "")
+        assert read_metrics(tmp_path) == []
+        logger.write(point(20, life=life))
+        logger.close()
+    assert [json.loads((tmp_path / f"metrics-{n}.jsonl").read_text())["life"] for n in (1, 2)] == [0, 1]
+    assert (1, {}, 1) in tensorboard_events(tmp_path)  # hidden from the first step on
+    logger = MetricsLogger(tmp_path, tensorboard=False, resume_at=20)
+    logger.close()
+    assert logger.old_log == "" and len(read_metrics(tmp_path)) == 1
 
 
 def test_a_torn_line_is_cut_without_resume_point_too(tmp_path):

@@ -14,7 +14,7 @@ from agents.config import NetworkConfig
 from configs.experiment import ExperimentConfig
 from learner import loop
 from learner.config import CheckpointConfig, InnerOptimizerConfig, LogConfig
-from learner.loop import Progress, TrainingStopped
+from learner.loop import Diverged, Progress, TrainingStopped
 from scripts.parts import make_actor_from, make_learner
 
 CONFIG = ExperimentConfig(
@@ -149,7 +149,7 @@ def test_request_to_stop_ends_the_life_and_saves_it(learner):
 def test_too_many_bad_updates_in_a_row_stop_the_life_at_its_last_good_state(learner):
     pool = Poisoned(make_pool(), after=3)
     life = Life(learner, pool=pool, total_steps=10**9, log=LogConfig(updates=1, max_nonfinite=4))
-    with pytest.raises(TrainingStopped, match="4 non-finite updates in a row"):
+    with pytest.raises(Diverged, match=r"4 non-finite updates in a row .* smaller --optimizer.learning-rate$"):
         life.run()
     ((_, content, blocking),) = life.saved
     state = content["learner"]
@@ -162,6 +162,42 @@ def test_too_many_bad_updates_in_a_row_stop_the_life_at_its_last_good_state(lear
     assert any(text.startswith("skipped an inner update") and first in text for text in life.events)
     assert any(text.startswith("skipped a step of η") and "gamma" in text for text in life.events)
     assert life.lines[-1]["skipped/inner"] >= 3
+
+
+def test_too_many_bad_meta_gradients_in_a_row_stop_it_too(learner):
+    class Blind:
+        """The learner, whose meta-gradients were not finite for a while."""
+
+        def step(self, state, trajectory):
+            state, metrics = learner.step(state, trajectory)
+            return state._replace(skipped=state.skipped._replace(meta_run=state.meta_updates)), metrics | {
+                "skipped/meta": True,
+                "meta_grad/of_gamma": np.nan,
+            }
+
+        def __getattr__(self, name):
+            return getattr(learner, name)
+
+    life = Life(Blind(), log=LogConfig(updates=1, max_nonfinite=2))
+    with pytest.raises(Diverged, match=r"2 non-finite meta-gradients in a row .* or --window$"):
+        life.run()
+
+
+def test_a_last_state_that_cannot_be_read_does_not_hide_what_ended_the_life(learner):
+    class Exhausted:
+        def step(self, state, trajectory):
+            raise MemoryError("the first mishap")
+
+        def saved(self, state):
+            raise RuntimeError("Array has been\ndeleted")
+
+        def __getattr__(self, name):
+            return getattr(learner, name)
+
+    life = Life(Exhausted())
+    with pytest.raises(MemoryError, match="the first mishap"):
+        life.run()
+    assert "the last state could not be saved: RuntimeError: Array has been deleted" in life.events
 
 
 def test_a_few_bad_updates_do_not_stop_it(learner):

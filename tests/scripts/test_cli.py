@@ -9,9 +9,9 @@ import pytest
 
 from configs.experiment import ExperimentConfig, to_json
 from configs.presets import PRESETS, preset, summary
-from configs.tree import leaves
+from configs.tree import leaves, override
 from scripts.cli import main
-from scripts.parse import parse_resume, parse_train
+from scripts.parse import parse_resume, parse_train, read_run
 
 
 @pytest.fixture
@@ -47,9 +47,18 @@ def refused(capsys, words):
         ("train smoek", "preset: 'smoek' is unknown; choose from atari_impala,"),
         ("train smoek", "did you mean smoke?"),
         ("train --netwrok.lstm 3", "--netwrok.lstm: unknown setting; did you mean --network.lstm?"),
-        ("train catch_lpg --rule nowhere.npz", "--lpg.rule: 'nowhere.npz' holds no rule"),
+        ("train catch_lpg --rule nowhere.npz", "--lpg.rule: 'nowhere.npz' is missing: there is no such file"),
         ("train --lstm 3", "--lstm: unknown setting; did you mean --network.lstm?"),
         ("train --gamma 3", "did you mean --inner.gamma or --outer.gamma or --meta-init.gamma?"),
+        ("train --gama 3", "did you mean --inner.gamma or --outer.gamma or --meta-init.gamma?"),
+        ("train --learning-rte 3", "did you mean --optimizer.learning-rate or --meta-optimizer.learning-rate?"),
+        ("train --resum here", "--resum: unknown setting; did you mean --resume?"),
+        ("train --Steams 3", "did you mean --streams?"),
+        ("train --preset smoke", "--preset: unknown setting; a preset is given by its name alone, before every --key"),
+        ("train --agent maml", "--agent: maml takes many lives, each of one window"),
+        ("train smoke --agent maml --window 0", "--agent: maml takes many lives"),
+        ("train --agent losses", "--agent: 'losses' is no agent: agents/losses.py defines no agent(spec, settings)"),
+        ("train --agent ../x", "--agent: '../x' is unknown; choose from bandit, impala"),
         ("train --zzzzzz", "--zzzzzz: unknown setting; see onelife train --help"),
         ("train --seed 1 smoke", "smoke: unexpected; a preset comes first, before every --key"),
         ("train smoke window 3", "window: unexpected; settings are given as --key value"),
@@ -131,13 +140,12 @@ def test_what_cannot_be_resumed(here, capsys):
     (here / "empty").mkdir()
     (here / "broken").mkdir()
     (here / "broken" / "config.json").write_text("{")
-    old = to_json(ExperimentConfig())
-    del old["lag"]
-    (here / "old").mkdir()
-    (here / "old" / "config.json").write_text(json.dumps(old))
+    (here / "newer").mkdir()
+    (here / "newer" / "config.json").write_text(json.dumps(to_json(ExperimentConfig()) | {"mood": 1}))
     assert "--resume: empty is not a run directory (it has no config.json)" in refused(capsys, "train --resume empty")
     assert "--resume: broken/config.json is damaged" in refused(capsys, "train --resume broken")
-    assert "--resume: settings of another version of onelife: missing lag" in refused(capsys, "train --resume old")
+    unknown = "--resume: newer: settings of another version of onelife: unknown mood"
+    assert unknown in refused(capsys, "train --resume newer")
     assert "--seed: cannot be given with --resume" in refused(capsys, ["train", "--resume", run, "--seed", "3"])
     assert "smoke: cannot be given with --resume" in refused(capsys, ["train", "smoke", "--resume", run])
     assert "--frames: 'far' is not an integer" in refused(capsys, ["train", "--resume", run, "--frames", "far"])
@@ -150,6 +158,18 @@ def test_resume_takes_frames_alone(here):
     assert parse_resume([f"--resume={run}", "--frames", "900"]) == (run, {"frames": 900})
     assert parse_resume(["--frames=900", "--resume", run]) == (run, {"frames": 900})
     assert parse_resume(["smoke", "--frames", "900"]) is None
+
+
+def test_a_run_of_an_older_version_is_read_with_a_line(here, capsys):
+    run = run_in(here / "run")
+    assert read_run(run, "RUN_DIR") == ExperimentConfig() and capsys.readouterr().err == ""
+    old = to_json(ExperimentConfig())
+    del old["inner"]["gamma"]
+    (here / "run" / "config.json").write_text(json.dumps(old))
+    assert read_run(run, "RUN_DIR") == ExperimentConfig()
+    said = capsys.readouterr().err
+    assert said.startswith(f"onelife: {run}: settings of an older version") and said.count("\n") == 1
+    assert said.endswith("is the default: inner.gamma = 0.99\n")
 
 
 def test_settings_reach_the_tree():
@@ -206,7 +226,13 @@ def test_presets_are_listed(capsys, monkeypatch):
         assert summary(name) in " ".join(shown.split()) and "Source: " in summary(name), name
     for name, tuned in {"atari_impala": "nothing", "atari_mgrl": "γ λ", "atari_stac": "γ λ α g_p g_v g_e"}.items():
         assert f" {tuned} " in rows[name], name
+    assert rows["preset"].split()[-2:] == ["corr.", "λ"]  # not V-trace's, which is among the self-tuned
     assert "bootstrap, L = 4" in rows["atari_bmg"] and "x 3" in rows["atari_bmg"]
+
+
+def test_a_preset_that_cannot_be_is_named(capsys, monkeypatch):
+    monkeypatch.setitem(PRESETS, "mine", lambda: override(preset("smoke"), {"agent": "stak"}))
+    assert "preset mine: --agent: 'stak' is unknown" in refused(capsys, "presets")
 
 
 def test_nothing_heavy_is_imported_before_the_input_is_right(tmp_path):

@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,8 +32,8 @@ def test_runs_that_differ_by_seed_are_one_line_with_an_interval(tmp_path, capsys
     # Student's t of three values that are one apart: 4.303 / √3.
     assert said == [
         "stac, --window 4: episode_return_mean 2 [-0.4841, 4.484] after 1,000 frames, 3 runs",
-        "stac, --window 8: episode_return_mean 1 [-inf, inf] after 1,000 frames, 1 run",
-        "impala: episode_return_mean -1 [-inf, inf] after 400 frames, 1 run",
+        "stac, --window 8: episode_return_mean 1 after 1,000 frames, one seed: no interval",
+        "impala: episode_return_mean -1 after 400 frames, one seed: no interval",
         str(out),
     ]
     assert out.stat().st_size > 10_000
@@ -44,6 +45,70 @@ def test_curves_meet_on_the_frames_that_all_runs_have(tmp_path):
     frames, values = compare._curves(group, "episode_return_mean")
     assert (frames[0], frames[-1]) == (200, 500)  # the first return is known at the second log point
     np.testing.assert_allclose(values, np.stack([frames / 100] * 2, axis=1))
+
+
+def test_beyond_the_shortest_run_the_curve_is_the_mean_of_the_others_and_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = [run(Path(str(n)), float(n), points=n, seed=n) for n in (10, 8, 5)]
+    assert compare.main([*names, "--out", "all.png"]) == 0
+    first, second, _ = capsys.readouterr().out.splitlines()
+    assert first.startswith("stac: episode_return_mean 7.667 [") and first.endswith("after 500 frames, 3 runs")
+    told = "5 ends at 500 frames, 10 at 1,000; dashed beyond 500: the mean over the runs there are"
+    assert second == f"stac: {told}"
+    frames, values = compare._tail([compare._read(name) for name in names], "episode_return_mean", 500.0)
+    assert (frames[0], frames[-1]) == (500, 1000)
+    np.testing.assert_allclose(values, np.select([frames <= 500, frames <= 800], [23 / 3, 9.0], 10.0))
+
+
+def test_a_life_counts_once(tmp_path, monkeypatch, capsys):
+    """Neither a directory that is given twice nor a copy of a run is another sample; the longer copy is kept."""
+    monkeypatch.chdir(tmp_path)
+    run(Path("a"), 1.0, points=5)
+    run(Path("b"), 1.0, runtime="ray")
+    run(Path("other"), 3.0, seed=1)
+    assert compare.main(["a", "./a/", "b", "other"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0].endswith("after 1,000 frames, 2 runs")
+    assert err.splitlines() == [
+        "onelife: skipped: ./a/ is given twice",
+        "onelife: skipped: a has the settings and the seed (0) of b",
+    ]
+
+
+@pytest.mark.parametrize("anneal, lines", [(True, 2), (False, 1)])
+def test_the_lifes_length_is_a_setting_where_a_learning_rate_is_annealed_over_it(tmp_path, anneal, lines):
+    settings = {"optimizer.anneal": anneal}
+    short = compare._read(run(tmp_path / "short", 1.0, frames=1_000, **settings))
+    long = compare._read(run(tmp_path / "long", 1.0, frames=2_000, seed=1, **settings))
+    groups = compare.grouped([short, long])
+    assert len(groups) == lines
+    assert ("stac, --frames 1000" in groups) == anneal
+
+
+def test_what_is_no_run_is_skipped_by_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run(Path("whole"), 1.0)
+    run(Path("young"), 1.0, points=0, seed=1)
+    run(Path("damaged"), 1.0, seed=2)
+    Path("damaged/config.json").write_text("{")
+    run(Path("odd"), 1.0, seed=3)
+    Path("odd/metrics.jsonl").unlink()
+    Path("odd/metrics.jsonl").mkdir()
+    Path("picture.png").touch()
+    words = ["picture.png", "young", "damaged", "odd"]
+    assert compare.main([*words, "whole"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1] == compare.OUT
+    assert len(err.splitlines()) == 4
+    assert all(line.startswith("onelife: skipped: ") for line in err.splitlines())
+    assert all(word in line for word, line in zip(words, err.splitlines(), strict=True))
+    assert compare.main(words) == 2
+
+
+def test_log_points_without_frames_are_no_points(tmp_path):
+    config = to_json(preset("smoke"))
+    make_run(tmp_path / "run", [{"inner_updates": 1}, {"inner_updates": 2, "env_frames": 9}], config)
+    assert [point["inner_updates"] for point in compare._read(str(tmp_path / "run")).points] == [2]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import json
+import sys
 from pathlib import Path
 
 import dm_env
@@ -108,6 +109,23 @@ def test_catch_prints_and_keeps_the_result(catch_run, capsys):
     assert greedy["policy"] == "greedy" and greedy["returns"] != first["returns"]
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_episodes_are_counted_as_they_end(monkeypatch, capsys, terminal):
+    monkeypatch.setattr(evaluate, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    play_episodes(lambda time_step: None, Metronome(2), 3, evaluate._Counter(3))
+    before, behind = ("\r\x1b[K", "") if terminal else ("onelife: ", "\n")
+    said = [f"{before}episode {count} of 3: return {score}{behind}" for count, score in ((1, 1), (2, 2), (3, 1))]
+    assert capsys.readouterr().err == "".join(said) + ("\n" if terminal else "")
+
+
+def test_short_episodes_do_not_fill_a_log(capsys):
+    play_episodes(lambda time_step: None, Metronome(2), 300, evaluate._Counter(300))
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) <= 5
+    assert said[0].startswith("onelife: episode 1 of 300") and said[-1].startswith("onelife: episode 300 of 300")
+
+
 def test_atari_with_memory_and_a_film(pong_run, tmp_path, capsys):
     import imageio
 
@@ -213,4 +231,4 @@ def test_runs_that_cannot_be_evaluated_get_one_line(tmp_path, capsys):
 def test_a_missing_video_library_is_named(catch_run, capsys, monkeypatch):
     monkeypatch.setattr(play.importlib.util, "find_spec", lambda name: None)
     assert evaluate.main([str(catch_run), "--video", "film.mp4"]) == 2
-    assert "imageio is missing; install it by pip install 'imageio[ffmpeg]'" in capsys.readouterr().err
+    assert "imageio is missing; install it by pip install -e '.[video]'" in capsys.readouterr().err

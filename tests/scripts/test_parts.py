@@ -1,5 +1,7 @@
 """Whole lives of the parts that the training command puts together, and whether linearisations are kept in one."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from actors.unroll import trajectory_shapes
 from agents.types import VersionedParams
 from configs.presets import preset
 from configs.tree import override
-from scripts.parts import make_actor_from, make_fitting_learner, make_learner
+from scripts.parts import life_too_short, make_actor_from, make_fitting_learner, make_learner
 
 
 def live(config, updates=14):
@@ -55,6 +57,42 @@ def test_linearisations_are_kept_where_they_are_a_small_part_of_the_memory(monke
     assert (learner.kept_bytes(batch) > 0) == kept and ("keeps" if kept else "rebuilds") in said
     one_update = make_fitting_learner(override(config, {"window": 1, "correction": 0.0}), spec)[1]
     assert one_update and one_update != said  # it takes less
+
+
+@pytest.mark.parametrize(
+    "choice, free, reason",
+    [
+        ("auto", 1e6, "more than 25% of the 1 MB that are free; --meta-gradient.linearization keep "),
+        ("auto", 1e12, "and on a CPU more than 0.5 GB is slower; --meta-gradient.linearization keep "),
+        ("rebuild", 1e12, "of 1,000 GB that are free"),
+    ],
+)
+def test_why_linearisations_are_not_kept_is_told(monkeypatch, choice, free, reason):
+    monkeypatch.setattr("learner.mesh.free_bytes", lambda: free)
+    settings = {"window": 2, "correction": 0.0, "network.hidden": (60_000,), "meta_gradient.linearization": choice}
+    config = override(preset("smoke"), settings)
+    said = make_fitting_learner(config, environment_spec(config.game, config.environment))[1]
+    assert re.match(r"the sweep rebuilds linearisations: kept, they would take [\d.]+ GB a window, ", said)
+    assert reason in said and "\n" not in said
+
+
+@pytest.mark.parametrize(
+    "settings, said",
+    [
+        ({"window": 31}, ""),
+        ({"window": 32}, "η will not move: the life has about 32 updates, the window 32 (--window 32)"),
+        ({"window": 32, "agent": "impala", "correction": 0.0}, ""),
+        (
+            {"window": 30, "correction": 0.0, "meta_gradient.objective": "bootstrap", "bootstrap.updates": 3},
+            "η will not move: the life has about 32 updates, the window 32 (K + L - 1 of --window 30 and"
+            " --bootstrap.updates 3)",
+        ),
+    ],
+)
+def test_a_life_that_ends_before_its_first_window_is_told(settings, said):
+    config = override(preset("smoke"), settings | {"frames": 20_000})
+    spec = environment_spec(config.game, config.environment)
+    assert life_too_short(config, spec, make_learner(config, spec)) == said
 
 
 @pytest.mark.parametrize("window, network, kept", [(2, 64, True), (2, 60_000, False), (1, 60_000, True)])

@@ -43,13 +43,14 @@ def test_a_terminal_shows_the_whole_state(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "140")
     monkeypatch.setenv("TERM", "xterm")
     stream = Terminal()
-    with Progress("stac pong seed 0", 2_560_000, stream) as display:
+    with Progress("stac pong seed 0", "runs/here", 2_560_000, stream) as display:
         for update in range(1, 251):
             display.update(log_point(update))
         display.event("actor 1 was lost")
     screen = text_of(stream)
     for words in (
         "stac pong seed 0",
+        "runs/here",
         "starting",
         "frames 640,000 of 2,560,000",
         "25.0%",
@@ -70,18 +71,32 @@ def test_a_terminal_shows_the_whole_state(capsys, monkeypatch):
     assert capsys.readouterr().out == ""
 
 
+def test_nothing_of_the_runs_name_and_place_is_cut_on_a_narrow_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    stream, title = Terminal(), "stac on atari:montezuma_revenge, seed 0, cpu"
+    run_dir = "/somewhere/far/away/" + 10 * "directory/" + "the-end"
+    with Progress(title, run_dir, 2_560_000, stream) as display:
+        display.update(log_point(1))
+    lines = text_of(stream).replace("\r", "").splitlines()
+    assert title in [line.rstrip() for line in lines]
+    assert run_dir in "".join(line.rstrip() for line in lines)
+    assert any("ETA" in line and "running" in line for line in lines)
+
+
 def test_elsewhere_it_is_a_line_for_each_interval(monkeypatch):
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.2)
     stream = io.StringIO()
-    with Progress("run", 25_600, stream) as display:
+    with Progress("run", "here", 25_000, stream) as display:  # the last batch goes beyond
         for update in range(1, 11):
             display.update(log_point(update))
             time.sleep(0.05)
         display.event("saved")
     lines = stream.getvalue().splitlines()
-    assert 3 <= len(lines) <= 5
+    assert lines[0] == "onelife: run, in here"
+    assert 4 <= len(lines) <= 6
     assert "event: saved" in lines
-    assert lines[-1].startswith("25,600 of 25,600 frames (100.0%) | update 10 | ")
+    assert lines[-1].startswith("25,600 of 25,000 frames (102.4%) | update 10 | ")
     assert "ETA 0:00:00 | return -20.2 | lag 1 | restarts 2 | η: gamma 0.989, alpha 0.5" in lines[-1]
     frames, updates = (
         float(x.replace(",", "")) for x in re.search(r"([\d,.]+) frames/s, ([\d.]+) up", lines[-1]).groups()
@@ -92,30 +107,30 @@ def test_elsewhere_it_is_a_line_for_each_interval(monkeypatch):
 
 def test_nothing_known_yet_is_a_dash_and_not_an_error():
     stream = io.StringIO()
-    with Progress("run", 100, stream) as display:
+    with Progress("run", "here", 100, stream) as display:
         display.update({"inner_updates": 1, "env_frames": 1, "episode_return_mean": math.nan, "policy_lag": None})
     assert "ETA - | return - | lag -" in stream.getvalue()
 
 
 def test_a_lost_terminal_does_not_end_training():
-    with Progress("run", 100, BrokenTerminal()) as display:
+    with Progress("run", "here", 100, BrokenTerminal()) as display:
         display.update(log_point(1))
         display.event("still alive")
     plain = io.StringIO()
-    with Progress("run", 100, plain) as display:
+    with Progress("run", "here", 100, plain) as display:
         display.update(log_point(1))
         plain.close()
         display.event("still alive")
 
 
 def test_an_update_costs_little():
-    with Progress("run", 10**9, Terminal()) as display:
+    with Progress("run", "here", 10**9, Terminal()) as display:
         started = time.process_time()
         for update in range(2000):
             display.update(log_point(update))
         assert (time.process_time() - started) / 2000 < 5e-4
     with contextlib.redirect_stderr(io.StringIO()):
-        assert Progress("run", 1)._console.file is not None
+        assert Progress("run", "here", 1)._console.file is not None
 
 
 def test_sparkline_goes_from_lowest_to_highest_in_its_width():

@@ -1,3 +1,4 @@
+import concurrent.futures
 import datetime
 import json
 import os
@@ -7,7 +8,7 @@ import sys
 
 import pytest
 
-from scripts.run_dir import RunDirectory, RunDirectoryError, default_path, read_config
+from scripts.run_dir import RunDirectory, RunDirectoryError, new_directory, read_config
 
 HOLD = """
 import sys, time
@@ -36,12 +37,35 @@ def test_a_new_run_says_what_it_is(tmp_path, monkeypatch):
     assert message == "actor 1 was lost\n"
 
 
-def test_the_default_path_names_agent_game_seed_and_time():
-    path = default_path("stac", "atari:ms_pacman", 7)
-    assert path.parent.name == "runs"
+def test_the_default_directory_names_agent_game_seed_and_time(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = new_directory("stac", "atari:ms_pacman", 7)
+    assert path.parent.name == "runs" and path.is_dir()
     name, time = str(path.name).split("-7-")
     assert name == "stac-ms_pacman"
     datetime.datetime.strptime(time, "%Y%m%d-%H%M%S")
+
+
+def test_runs_that_start_at_once_have_directories_of_their_own(tmp_path, monkeypatch):
+    class Noon(datetime.datetime):
+        @classmethod
+        def now(cls):
+            return cls(2030, 1, 2, 12)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("scripts.run_dir.datetime.datetime", Noon)
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(lambda _: new_directory("stac", "catch", 0).name, range(8)))
+    first = "stac-catch-0-20300102-120000"
+    assert sorted(made) == [first, *(f"{first}-{number}" for number in range(2, 9))]
+    for name in made:
+        RunDirectory.create(tmp_path / "runs" / name, {}).close()
+
+
+def test_a_default_directory_that_cannot_be_made_gets_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").touch()
+    assert refused(new_directory, "stac", "catch", 0) == "--run-dir: runs is not a directory"
 
 
 def test_resume_appends_the_command_and_config_can_be_replaced(tmp_path):

@@ -1,6 +1,7 @@
 """Whole runs through the command line: resume, both runtimes, signals, kill -9, a short life on real Atari."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import pytest
 from agents.networks_meta import rule_network
 from agents.rules import save_rule
 from learner.checkpoint import Checkpointer
+from learner.learner import Learner
+from learner.loggers import MetricsLogger
 from scripts.cli import main
 
 TINY = ["smoke", "--streams", "4", "--unroll", "5", "--window", "3", "--correction", "0.1", "--network.hidden", "8"]
@@ -132,13 +135,30 @@ def test_signal_saves_and_kill_loses_only_what_came_after_the_last_checkpoint(tm
     wait_for(lambda: any(line["inner_updates"] > saved + 50 for line in metrics(run_dir)), processes[-1])
     processes[-1].send_signal(signal.SIGINT)
     _, said = processes[-1].communicate(timeout=60)
-    assert processes[-1].returncode == 0
+    assert processes[-1].returncode == 128 + signal.SIGINT  # not 0: it is not finished
     last = Checkpointer(run_dir / "checkpoints").latest_step()
     assert last > saved and f"saved at update {last}" in said and f"onelife train --resume {run_dir}" in said
     updates = [line["inner_updates"] for line in metrics(run_dir)]
     # One history, without a gap or a repeat, and a line for where it stopped.
     assert updates == sorted({*range(4, last + 1, 4), last})
     assert f"resumed at update {saved}" in (run_dir / "events.log").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_life_that_a_signal_stops_is_saved_and_does_not_pass_for_finished(tmp_path, monkeypatch, capsys, number):
+    run_dir = tmp_path / "run"
+
+    def write(self, line, write=MetricsLogger.write):
+        write(self, line)
+        signal.raise_signal(number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MetricsLogger, "write", write)
+        words = ["train", *TINY, "--run-dir", str(run_dir), "--frames", str(8 * UPDATE)]
+        assert main(words) == 128 + number
+    assert f"continue with: onelife train --resume {run_dir}" in capsys.readouterr().err
+    assert final_state(run_dir)[0] == 4
+    assert main(["train", "--resume", str(run_dir)]) == 0
 
 
 @pytest.mark.slow
@@ -165,12 +185,95 @@ def test_a_short_life_on_real_atari(tmp_path):
 def test_a_run_that_cannot_go_on_says_why_in_one_line(tmp_path, capsys):
     run_dir = tmp_path / "run"
     run(run_dir, "--frames", str(8 * UPDATE))
-    assert f"draw it with: onelife report {run_dir}" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith(f"onelife: stac on catch, seed 0, {jax.default_backend()}, in {run_dir}\n")
+    assert f"draw it with: onelife report {run_dir}" in said
     assert not (run_dir / "report.html").exists()
     damage(run_dir)
     assert main(["train", "--resume", str(run_dir)]) == 2
     said = capsys.readouterr().err
     assert "no readable checkpoint" in said and said.count("\n") == 1
+
+
+def test_a_life_without_a_checkpoint_begins_anew_and_keeps_its_old_log(tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    run(run_dir, "--frames", str(8 * UPDATE))
+    old = (run_dir / "metrics.jsonl").read_bytes()
+    shutil.rmtree(run_dir / "checkpoints")
+    config = json.loads((run_dir / "config.json").read_text())
+    del config["network"]["lstm"]  # as an older version might have left it
+    (run_dir / "config.json").write_text(json.dumps(config))
+    capsys.readouterr()
+    assert main(["train", "--resume", str(run_dir)]) == 0
+    assert "is the default: network.lstm = 0" in (run_dir / "events.log").read_text()
+    assert "lstm" in json.loads((run_dir / "config.json").read_text())["network"]
+    assert "event: no checkpoint: begins anew; the old log is kept as metrics-1.jsonl" in capsys.readouterr().err
+    assert (run_dir / "metrics-1.jsonl").read_bytes() == old
+    assert metrics(run_dir)[0]["inner_updates"] == 4
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_a_last_state_that_cannot_be_saved_is_not_said_to_be(tmp_path, monkeypatch, capsys, earlier):
+    run_dir, start_save = tmp_path / "run", Checkpointer._start_save
+
+    def fail(self, step, *state):
+        if not earlier or self.latest_step():
+            raise OSError("No space left on device")
+        return start_save(self, step, *state)
+
+    monkeypatch.setattr(Checkpointer, "_start_save", fail)
+    words = ["--run-dir", str(run_dir), "--frames", str(8 * UPDATE), "--checkpoint.seconds", "0.001"]
+    assert main(["train", *TINY, *words]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert ("continue with: onelife train --resume" in said[-1]) == earlier
+    assert ("no checkpoint to go on from" in said[-1]) != earlier
+    assert any("the last good one stays" in line for line in said) == earlier
+
+
+def test_a_life_that_has_diverged_is_not_said_to_go_on(tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    words = ["--run-dir", str(run_dir), "--optimizer.name", "sgd", "--optimizer.learning-rate", "1e30"]
+    assert main(["train", *TINY, *words, "--log.max-nonfinite", "3"]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "start again with a smaller --optimizer.learning-rate" in last and f"is kept in {run_dir}" in last
+    assert "--resume" not in last
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_out_of_memory_is_one_line_and_keeps_what_can_be_read(tmp_path, monkeypatch, capsys, readable):
+    run_dir, step = tmp_path / "run", Learner.step
+    exhausted = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating\n9 bytes.")
+
+    def fail(self, state, *rest):
+        if state.inner_updates == 5:
+            raise exhausted
+        return step(self, state, *rest)
+
+    def saved(self, state):
+        raise exhausted
+
+    monkeypatch.setattr(Learner, "step", fail)
+    if not readable:
+        monkeypatch.setattr(Learner, "saved", saved)
+    assert main(["train", *TINY, "--run-dir", str(run_dir)]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert "Traceback" not in "".join(said)
+    assert said[-1] == (
+        "onelife: out of memory (RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.); start again with less of"
+        " --streams 4, --unroll 5, --window 3; or use --meta-gradient.linearization rebuild"
+        + ("; the state of update 5 is kept" if readable else "")
+    )
+    assert any("the last state could not be saved" in line for line in said) != readable
+    assert "stopped: out of memory" in (run_dir / "events.log").read_text()
+
+
+def test_other_errors_of_the_device_are_not_taken_for_it(tmp_path, monkeypatch):
+    def fail(*_):
+        raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
+
+    monkeypatch.setattr(Learner, "step", fail)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"):
+        main(["train", *TINY, "--run-dir", str(tmp_path / "run")])
 
 
 def test_checkpoint_of_another_config_is_refused_in_one_line(tmp_path, capsys):
