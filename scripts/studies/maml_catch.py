@@ -138,7 +138,8 @@ def setting(scale: str) -> str:
         f" {RATE:g}) on a task of its own, and anew after each step of η = θ⁰: {ITERATIONS[scale]:,} steps of Adam"
         f" ({META_RATE:g}, clipped at 1). mlp of 64, γ = γ' = 0.9, outer loss on the batch behind the last update."
         " E-MAML: λ = 1, and a running mean as its baseline; 1/N: its score a mean over a batch's"
-        f" {streams * UNROLL} actions, as its authors'. A seed is a start and its tasks. Intervals hold for all claims of a kind together (Bonferroni)."
+        f" {streams * UNROLL} actions, as its authors'. A seed is a start and its tasks. Intervals hold for all"
+        " claims of a kind together (Bonferroni)."
     )
 
 
