@@ -133,7 +133,7 @@ STUDY = Study(
     ),
     minutes={
         "smoke": "20 s",
-        "small": "12 min on one core (projected: 11 min without r_in alone)",
+        "small": "5 min",
         "paper": "8 h on one core (projected from `small`: 6 ms a life's update of η)",
     },
     seeds={"smoke": 2, "small": 10, "paper": 30},
