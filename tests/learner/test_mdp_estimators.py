@@ -68,7 +68,7 @@ ESTIMATORS = {
 # What else each could be taken for.
 NEIGHBOURS = {
     "full": "discounted",
-    "other streams": "mean of others",
+    "other streams": "full",
     "discounted": "full",
     "mean of others": "full",
     "trace": "fading trace",
