@@ -1,6 +1,8 @@
 """Which devices the learner uses, and how a batch lies over them."""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -12,11 +14,31 @@ STREAMS = "streams"
 
 
 def free_bytes() -> int:
-    """Memory that one device of this process has left; of a CPU, this machine's."""
+    """Memory that one device of this process has left; of a CPU, this machine's, or what its container or job allows."""
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(0, min(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *_left_in_groups()))
+
+
+def _left_in_groups(own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
+    """Bytes left under each memory limit of the control groups (of either version) that this process is in."""
+    for line in own.read_text().splitlines() if own.exists() else ():
+        _, kinds, path = line.split(":", 2)
+        if not kinds:
+            base, names = root, ("memory.max", "memory.current")
+        elif "memory" in kinds.split(","):
+            base, names = root / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        else:
+            continue
+        group = base / path.lstrip("/")
+        while group.is_relative_to(base):
+            try:
+                limit, used = (int((group / name).read_text()) for name in names)
+                yield limit - used
+            except (OSError, ValueError):  # no such file, or "max": no limit here
+                pass
+            group = group.parent
 
 
 class Mesh:
