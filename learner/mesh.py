@@ -14,7 +14,7 @@ STREAMS = "streams"
 
 
 def free_bytes() -> int:
-    """Memory that one device of this process has left; of a CPU, this machine's, or what its container or job allows."""
+    """Memory that one device of this process has left; of a CPU, this machine's or what its container allows."""
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
