@@ -80,21 +80,20 @@ def written_out(logits, surrogate, surrogate_decay=1.0, *, acted=None, gamma=GAM
     return total(gain, scores), total(gain, bent)
 
 
-def learner_with(inner, correction, horizon=HORIZON):
+def agent_of(name, inner, **groups):
+    """On a table, with the policy gradient alone in both losses. inner: further settings of the inner loss."""
+    alone = {"value_weight": 0.0, "entropy_weight": 0.0, "reward_clip": 0.0, "reduction": "mean"}
     settings = AgentSettings(
         network=NetworkConfig("table"),
-        inner=InnerLossConfig(
-            gamma=GAMMA,
-            value_weight=0.0,
-            entropy_weight=0.0,
-            reward_clip=0.0,
-            reduction="mean",
-            discount_states=True,
-            **inner,
-        ),
+        inner=InnerLossConfig(**alone | {"gamma": GAMMA, "discount_states": True} | inner),
         outer=OuterLossConfig(gamma=GAMMA, value_weight=0.0, entropy_weight=0.0, kl_weight=0.0),
+        **groups,
     )
-    agent = make_agent("maml", SPEC, settings)
+    return make_agent(name, SPEC, settings)
+
+
+def learner_with(inner, correction, horizon=HORIZON):
+    agent = agent_of("maml", inner)
     start = {"policy": {"w": jnp.asarray(LOGITS)}, "value": {"w": jnp.zeros((2, 1))}}
     return problems.learner(
         agent._replace(init_meta=lambda key: {"params": start}),

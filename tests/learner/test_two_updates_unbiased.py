@@ -15,19 +15,14 @@ import numpy as np
 import pytest
 
 from agents.config import (
-    AgentSettings,
-    InnerLossConfig,
     MetaInitConfig,
-    NetworkConfig,
-    OuterLossConfig,
     SelfTunedConfig,
 )
-from agents.make import make_agent
 from learner.config import MetaGradientConfig, MetaOptimizerConfig
 from learner.mesh import NoMesh
 from tests.learner import problems
-from tests.tiny_maml import EPISODES, HORIZON, RATE, SPEC, written_out
-from tests.tiny_mdp import GAMMA, LOGITS, discounted_return, log_probability, trajectory
+from tests.tiny_maml import EPISODES, HORIZON, RATE, agent_of, written_out
+from tests.tiny_mdp import LOGITS, discounted_return, log_probability, trajectory
 
 UPDATES = 2
 CRITIC = np.array([0.7, -0.4])  # which nothing learns: baselines, and what is ahead of an episode that is cut off
@@ -117,23 +112,12 @@ def closed_meta_gradient(life: Life, arm: Arm, objective: str):
 
 
 def learner_of(life: Life, arm: Arm):
-    settings = AgentSettings(
-        network=NetworkConfig("table"),
-        inner=InnerLossConfig(
-            gamma=INNER_GAMMA,
-            policy_weight=WEIGHT,
-            value_weight=0.0,
-            entropy_weight=0.0,
-            reward_clip=0.0,
-            reduction="mean",
-            discount_states=True,
-            **arm.inner,
-        ),
-        outer=OuterLossConfig(gamma=GAMMA, value_weight=0.0, entropy_weight=0.0, kl_weight=0.0),
+    agent = agent_of(
+        life.agent,
+        {"gamma": INNER_GAMMA, "policy_weight": WEIGHT} | arm.inner,
         meta_init=MetaInitConfig(**RAW),
         self_tuned=SelfTunedConfig(() if life.agent == "maml" else tuple(RAW)),
     )
-    agent = make_agent(life.agent, SPEC, settings)
     start = {"policy": {"w": jnp.asarray(LOGITS)}, "value": {"w": jnp.asarray(CRITIC)[:, None]}}
     own = {"init_meta": lambda key: {"params": start}} if life.agent == "maml" else {"init": lambda key: start}
     return problems.learner(
