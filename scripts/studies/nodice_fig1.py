@@ -31,6 +31,8 @@ STARTS = {"smoke": (1.0, 3.0), "small": (1.0, 3.0, 5.0), "paper": (1.0, 3.0, 5.0
 GRID = {"smoke": 3, "small": 11, "paper": 50}  # points of each raw rate
 SPAN = (-5.0, 15.0)
 GRID_LIVES = {"smoke": 20, "small": 20_000, "paper": 500_000}  # the authors' number
+# The same judge all ends, so that what is common to them by chance is in no interval: many, to make it small.
+JUDGES = {"smoke": 20, "small": 200_000, "paper": 500_000}
 LOOKS = 20  # lives: what lies between a path's ends is not judged
 RATE = {"smoke": 1.0, "small": 0.5, "paper": 0.01}  # of η's SGD
 LANDSCAPE = "landscape"
@@ -41,30 +43,33 @@ MARGIN = 0.005  # a reward a pull that counts as the same
 class Landscape(NamedTuple):
     rates: tuple[float, ...]  # raw, each of the two
     lives: int  # at each point
+    judges: int  # lives that judge the highest of them
     life: int
 
 
 def _cells(scale: str, seeds: int) -> list[Cell]:
     starts = tuple(itertools.product(STARTS[scale], STARTS[scale]))
     rates = tuple(map(float, np.linspace(*SPAN, GRID[scale])))
-    landscape = Cell(LANDSCAPE, Landscape(rates, GRID_LIVES[scale], WINDOWS[scale][-1]))
+    landscape = Cell(LANDSCAPE, Landscape(rates, GRID_LIVES[scale], JUDGES[scale], WINDOWS[scale][-1]))
     return [landscape] + [
-        Cell(name, learning(scale, name, starts, seeds, RATE[scale], LOOKS, GRID_LIVES[scale])) for name in LIVES[scale]
+        Cell(name, learning(scale, name, starts, seeds, RATE[scale], LOOKS, JUDGES[scale])) for name in LIVES[scale]
     ]
 
 
 def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
-    """The path of η from every start, or the mean reward at every point of the landscape."""
+    """The path of η from every start, or the mean reward at every point of the landscape, and last once more that of
+    the highest, by those who judge the ends of paths."""
     del out
     if isinstance(cell.content, Learning):
         return learn(cell.content, lambda part: tell(cell.name, part))
-    rates, lives, life = cell.content
+    rates, lives, judges, life = cell.content
     rows = []
     for index, early in enumerate(rates):
         tell(cell.name, index / len(rates))
         rewards = mean_rewards([(early, late) for late in rates], 0, lives, life)
         rows += [{"early": early, "late": late} | by_half(own) for late, own in zip(rates, rewards, strict=True)]
-    return rows
+    top = max(rows, key=lambda row: row["reward"])
+    return [*rows, top | by_half(mean_rewards([(top["early"], top["late"])], 0, judges, life)[0])]
 
 
 def judge(rows: Sequence[Row]) -> list[Verdict]:
@@ -95,18 +100,18 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
 
 
 def _top(rows: Sequence[Row], names: Sequence[str]) -> float:
-    """The best of the ground and of all ends, which the same lives have judged: the ground's points miss the ridge.
-    Chosen by one half of the lives, and judged by the other."""
-    ground = [row for row in rows if row["cell"] == LANDSCAPE]
+    """The best of the ground's highest point and all ends (the ground's points miss the ridge), all judged by the same
+    lives: chosen by one half of them, and told by the other."""
+    *_, ground = (row for row in rows if row["cell"] == LANDSCAPE)
     halves = [
-        np.concatenate([[row[half] for row in ground], *(ends(rows, name, half) for name in names)])
+        np.concatenate([[ground[half]], *(ends(rows, name, half) for name in names)])
         for half in ("first_half", "second_half")
     ]
     return float(np.mean([judge[chooser.argmax()] for chooser, judge in (halves, halves[::-1])]))
 
 
 def draw(rows: Sequence[Row], out: Path) -> list[Figure]:
-    land = [row for row in rows if row["cell"] == LANDSCAPE]
+    *land, _ = (row for row in rows if row["cell"] == LANDSCAPE)
     rates = sorted({row["early"] for row in land})
     height = np.array([row["reward"] for row in land]).reshape(len(rates), len(rates))
     names = learned(rows)
@@ -127,8 +132,9 @@ def setting(scale: str) -> str:
         f"30 arms, a life of {WINDOWS[scale][-1] + 1} batches of 10 pulls, untruncated. Raw η starts with each of its"
         f" two rates in {', '.join(map(str, STARTS[scale]))}; SGD of rate {RATE[scale]:g},"
         f" {UPDATES_OF_ETA[scale]:,} updates of η; lives an update: {lives}. Ground: {GRID[scale]}² points of"
-        f" {GRID_LIVES[scale]:,} lives, the same as judge all ends; each start learns by lives of its own. Intervals"
-        " over starts hold for all claims together (Bonferroni)."
+        f" {GRID_LIVES[scale]:,} lives. Each start learns by lives of its own; all ends, and the ground's highest"
+        f" point, are judged by the same {JUDGES[scale]:,} others. Intervals over starts hold for all claims together"
+        " (Bonferroni)."
     )
 
 

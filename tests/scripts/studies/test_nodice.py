@@ -15,7 +15,19 @@ from scripts.studies.nodice import (
     learn,
     mean_rewards,
 )
-from scripts.studies.nodice_plane import GROUPS, REFERENCE, Summary, _summary, is_biased, no_bias, summaries
+from scripts.studies.nodice_fig5 import _is_short, _rises_somewhere
+from scripts.studies.nodice_plane import (
+    GROUPS,
+    LAMBDAS,
+    REFERENCE,
+    Summary,
+    _summary,
+    at_variance,
+    is_biased,
+    is_more_biased,
+    no_bias,
+    summaries,
+)
 
 
 def test_learning_descends_the_mean_of_the_estimators_meta_gradients():
@@ -69,14 +81,14 @@ def test_squared_bias_is_what_noise_leaves():
     np.testing.assert_allclose(same.cosine.mean(), 1.0, rtol=1e-6)
 
 
-def _lives(bias, rng):
+def _lives(bias, rng, late=0.0, noise=3.0):
     """The rows of a naive estimate, a corrected one with this bias and the truth, of 2,000 lives at one point of η."""
     truth = rng.normal(1.0, 0.2, (2_000, 2))
-    noise = rng.normal(0.0, 3.0, truth.shape)
+    noise = rng.normal(0.0, noise, truth.shape)
     values = {REFERENCE: truth, "naive": 0.5 * truth, "corrected": truth + noise + bias}
     split = {name: np.array_split(value, GROUPS) for name, value in values.items()}
     return values, [
-        {"estimator": name, "early": 0.0, "late": 0.0, "group": group} | _summary(part, split[REFERENCE][group])
+        {"estimator": name, "early": 0.0, "late": late, "group": group} | _summary(part, split[REFERENCE][group])
         for name, parts in split.items()
         for group, part in enumerate(parts)
     ]
@@ -93,3 +105,51 @@ def test_a_bias_is_measured_by_the_spread_over_lives():
     biased = summaries(_lives(0.4, rng)[1])
     assert is_biased("some", biased["corrected"], biased["naive"]).verdict == "agree"
     assert no_bias("one of six standard errors", biased["corrected"], biased["naive"]).verdict == "disagree"
+
+
+def test_a_bias_is_told_apart_from_the_controls_at_every_point_of_its_own():
+    """Where one point is as noisy as its control is biased, that no bias is seen there says nothing."""
+    rng = np.random.default_rng(0)
+    _, clear = _lives(0.0, rng)
+    verdicts = []
+    for noise in (3.0, 15.0):
+        found = summaries(clear + _lives(0.0, rng, late=1.0, noise=noise)[1])
+        verdicts.append(no_bias("none", found["corrected"], found["naive"]))
+    assert [verdict.verdict for verdict in verdicts] == ["agree", "undecided"]
+    assert "without correction 4 are biased" in verdicts[1].measured and "of these 2 are told" in verdicts[1].measured
+
+
+def _summary_of(bias, variance, rng, truth=1.0, points=2):
+    """An estimate at points of η, biased by as much, whose groups' means spread by 0.01."""
+    truths = np.full((GROUPS, points, 2), truth)
+    mean = truths + bias + rng.normal(0.0, 0.01, truths.shape)
+    return Summary(mean, truths, np.full(GROUPS, variance), None)
+
+
+@pytest.mark.parametrize(("bias", "expected"), [(0.7, "agree"), (0.5, "undecided"), (0.3, "disagree")])
+def test_bias_is_compared_with_that_of_the_lambda_of_the_same_variance(bias, expected):
+    """Bias λ - 1 and variance 1 + λ + λ²: at 1.75 λ is 0.5."""
+    rng = np.random.default_rng(0)
+    none = _summary_of(-1.0, 1.0, rng)
+    found = {
+        f"T=3 λ={weight:g}": none._replace(mean=none.mean + weight, variance=none.variance * (1 + weight + weight**2))
+        for weight in LAMBDAS
+    }
+    other = _summary_of(-bias, 1.75, rng)
+    assert is_more_biased("more", found | {"other": other}, "other", 3).verdict == expected
+    variances = [(weight, 1 + weight + weight**2) for weight in LAMBDAS]
+    same = at_variance(found["T=3 λ=0"], found["T=3 λ=1"], variances, 1.75)
+    np.testing.assert_allclose(same.mean, none.mean + 0.5, rtol=1e-9)
+
+
+def test_a_norm_is_told_from_a_tenth_and_a_rise_from_falls():
+    rng = np.random.default_rng(0)
+    norms = {0.2: "agree", 0.6: "disagree"}
+    assert {part: _is_short(_summary_of(part - 1.0, 1.0, rng)).verdict for part in norms} == norms
+    falls = {f"T={window} λ=0": _summary_of(bias, 1.0, rng) for window, bias in ((1, 0.9), (2, 0.6), (3, 0.3))}
+    assert _rises_somewhere(falls, [1, 2, 3]).verdict == "disagree"
+    # At one of two points the longest window has more than the second, though less on average.
+    bias = np.array([[0.1], [0.7]])
+    assert _rises_somewhere(falls | {"T=3 λ=0": _summary_of(bias, 1.0, rng)}, [1, 2, 3]).verdict == "agree"
+    flat = falls | {"T=3 λ=0": _summary_of(0.6, 1.0, rng)}
+    assert _rises_somewhere(flat, [1, 2, 3]).verdict == "undecided"
