@@ -18,7 +18,7 @@ from agents import losses
 from agents.config import AgentSettings
 from agents.networks import make_network
 from agents.networks_meta import rule_network
-from agents.rules import load_rule, rule_sizes
+from agents.rules import INPUTS, load_rule, rule_sizes
 from agents.types import LAST, Agent, Array, EnvironmentSpec, NetworkOutput, Trajectory, real_transitions
 
 SELF_TUNED = ()
@@ -32,7 +32,7 @@ def agent(spec: EnvironmentSpec, settings: AgentSettings) -> Agent:
     if frozen:
         config = dataclasses.replace(config, **rule_sizes(frozen))
     network = make_network(settings.network, spec, {"prediction": config.predictions})
-    rule = rule_network(4, config.predictions, config.hidden, config.embedding)
+    rule = rule_network(INPUTS, config.predictions, config.hidden, config.embedding)
 
     def loss_scale(trajectory: Trajectory) -> float:
         return losses.reduction_scale(trajectory, inner.reduction)

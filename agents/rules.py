@@ -3,9 +3,14 @@
 import zipfile
 from pathlib import Path
 
+import jax
 import numpy as np
 
+from agents.networks_meta import rule_network
+
 Rule = dict[str, dict[str, np.ndarray]]  # haiku's: module, then name
+
+INPUTS = 4  # of a step: reward, discount, γ, and the probability of the action
 
 _BETWEEN = "|"  # a module's name has slashes
 
@@ -24,12 +29,14 @@ def rule_sizes(rule: Rule) -> dict[str, int]:
     """
     try:
         hidden, predictions = rule["target"]["w"].shape
-        of_embedding, embedding = rule["embed/~/linear_0"]["w"].shape
-        if rule["policy"]["w"].shape == (hidden, 1) and of_embedding == predictions:
-            return {"predictions": predictions, "hidden": hidden, "embedding": embedding}
+        _, embedding = rule["embed/~/linear_0"]["w"].shape
     except (KeyError, ValueError):
-        pass
-    raise ValueError("its arrays are not a rule's")
+        raise ValueError("its arrays are not a rule's") from None
+    sizes = {"predictions": predictions, "hidden": hidden, "embedding": embedding}
+    made = jax.eval_shape(rule_network(INPUTS, **sizes).init, jax.random.key(0))
+    if jax.tree.map(np.shape, rule) != jax.tree.map(np.shape, made):
+        raise ValueError("its arrays are not a rule's")
+    return sizes
 
 
 def load_rule(path: str | Path) -> Rule:
@@ -41,6 +48,8 @@ def load_rule(path: str | Path) -> Rule:
                 module, _, leaf = name.partition(_BETWEEN)
                 rule.setdefault(module, {})[leaf] = array
         rule_sizes(rule)
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(rule)):
+            raise ValueError("not all of its numbers are finite")
     except FileNotFoundError:
         raise ValueError(f"{str(path)!r} is missing: there is no such file") from None
     except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:

@@ -14,13 +14,14 @@ from agents.returns import leaky_vtrace
 from agents.types import EnvironmentSpec, NetworkOutput
 from configs.experiment import agent_settings
 from configs.presets import preset
+from configs.tree import override
 
 SPEC = EnvironmentSpec("pixels", (4, 84, 84), np.uint8, num_actions=6, frame_stack=4, frames_per_step=4)
 START = 1 / (1 + math.exp(-4.6))  # 0.99
 
 
-def agent_of(name):
-    config = preset(name)
+def agent_of(name, settings=None):
+    config = override(preset(name), settings or {})
     return make_agent(config.agent, SPEC, agent_settings(config))
 
 
@@ -97,3 +98,4 @@ def test_lambda_of_a_state_decides_whether_to_bootstrap_there():
 
 def test_only_a_kl_in_the_outer_loss_needs_an_anchor():
     assert agent_of("atari_stac").uses_anchor and not agent_of("atari_mgrl").uses_anchor
+    assert not agent_of("catch_lpg").uses_anchor and agent_of("catch_lpg", {"outer.kl_weight": 1.0}).uses_anchor

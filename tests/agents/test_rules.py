@@ -5,14 +5,11 @@ import numpy as np
 import pytest
 
 from agents.networks_meta import rule_network
-from agents.rules import load_rule, rule_sizes, save_rule
+from agents.rules import INPUTS, load_rule, rule_sizes, save_rule
 
 SIZES = {"predictions": 3, "hidden": 4, "embedding": 2}
-RULE = {
-    "policy": {"w": np.ones((4, 1))},
-    "target": {"w": np.zeros((4, 3)), "b": np.arange(3.0)},
-    "embed/~/linear_0": {"w": np.ones((3, 2))},
-}
+_SHAPES = jax.eval_shape(lambda: rule_network(INPUTS, **SIZES).init(jax.random.key(0)))
+RULE = jax.tree.map(lambda x: np.linspace(0.0, 1.0, x.size).reshape(x.shape), _SHAPES)
 
 
 def test_what_was_saved_is_loaded(tmp_path):
@@ -25,8 +22,7 @@ def test_what_was_saved_is_loaded(tmp_path):
 
 
 def test_a_rule_knows_its_sizes():
-    made = rule_network(4, **SIZES).init(jax.random.key(0))
-    assert rule_sizes(made) == rule_sizes(RULE) == SIZES
+    assert rule_sizes(RULE) == SIZES
 
 
 def test_what_is_no_rule_or_another_one_is_told_in_one_line(tmp_path):
@@ -42,7 +38,33 @@ def test_what_is_no_rule_or_another_one_is_told_in_one_line(tmp_path):
     with pytest.raises(ValueError, match="holds no rule") as told:
         load_rule(path)
     assert "\n" not in str(told.value)
-    for other in ({"policy": {"w": np.ones((4, 1))}}, RULE | {"policy": {"w": np.ones((5, 1))}}):
-        save_rule(path, other)
-        with pytest.raises(ValueError, match="its arrays are not a rule's"):
-            load_rule(path)
+
+
+def _changed(module, **leaves):
+    """The rule with other arrays in a module; None takes one away."""
+    own = RULE[module] | leaves
+    return RULE | {module: {name: leaf for name, leaf in own.items() if leaf is not None}}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"policy": RULE["policy"]},
+        {module: leaves for module, leaves in RULE.items() if "lstm" not in module},
+        RULE | {"more": {"w": np.ones(3)}},
+        _changed("policy", w=np.ones((5, 1))),
+        _changed("policy", b=None),
+        _changed("policy", b=np.ones(5)),
+        _changed("lstm/linear", w=RULE["lstm/linear"]["w"][1:]),
+    ],
+)
+def test_arrays_that_are_no_rules_are_told(other, tmp_path):
+    save_rule(tmp_path / "rule.npz", other)
+    with pytest.raises(ValueError, match="its arrays are not a rule's"):
+        load_rule(tmp_path / "rule.npz")
+
+
+def test_a_rule_is_finite(tmp_path):
+    save_rule(tmp_path / "rule.npz", _changed("policy", w=np.full((4, 1), np.nan)))
+    with pytest.raises(ValueError, match="not all of its numbers are finite"):
+        load_rule(tmp_path / "rule.npz")

@@ -177,10 +177,11 @@ def test_lirpg_adds_its_reward_to_the_inner_loss_and_keeps_it_from_the_second_cr
     assert_same_values_and_gradients(lambda x: agent.inner_loss(meta, x, TRAJECTORY)[0], expected, output)
 
 
-def test_hyperparameters_of_states_are_read_where_they_act_and_teach_the_torso_nothing():
+@pytest.mark.parametrize("entropy_bound", [0.7, 0.1])  # above the outer weight, and below it
+def test_hyperparameters_of_states_are_read_where_they_act_and_teach_the_torso_nothing(entropy_bound):
     """γ and λ say what is made of s_(t+1), so they are its; the others are of s_t."""
     start = MetaInitConfig(0.3, -0.2, 0.5, 0.1, 0.4, -0.6)
-    tuned = SelfTunedConfig(form="state", hidden=(5,), entropy_bound=0.7)
+    tuned = SelfTunedConfig(form="state", hidden=(5,), entropy_bound=entropy_bound)
     agent = make("stac", network=NetworkConfig("mlp", (4,)), meta_init=start, self_tuned=tuned)
     meta = jax.tree.map(lambda x: x + normal(*x.shape), agent.init_meta(jax.random.key(0)))
     features = normal(STEPS + 1, STREAMS, 4)

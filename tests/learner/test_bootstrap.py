@@ -24,13 +24,14 @@ def bootstrap(**settings):
     return BootstrapConfig(**values)
 
 
-def swept(agent, trajectories, window, config, optimizer):
+def swept(agent, trajectories, window, config, optimizer, keep=False):
     learner = problems.learner(
         agent,
         window,
         optimizer=optimizer,
         meta_gradient=MetaGradientConfig(objective="bootstrap"),
         bootstrap=config,
+        keep=keep,
     )
     state = learner.init(jax.random.key(1))
     for trajectory in trajectories:
@@ -75,16 +76,16 @@ def matching(agent, config, params, target, trajectory, reduction="sum"):
     return total + config.match_parameters * sum(jax.tree.leaves(squares)) / 2
 
 
-@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("reduction, keep", [("sum", True), ("mean", False)])  # kept: as the presets have it
 @pytest.mark.parametrize("window, length, name", [(1, 1, "sgd"), (1, 3, "rmsprop"), (3, 1, "adam"), (2, 2, "sgd")])
-def test_sweep_equals_autodiff_with_the_target_held(window, length, name, reduction):
+def test_sweep_equals_autodiff_with_the_target_held(window, length, name, reduction, keep):
     """K updates are differentiated through; the L - 1 after them and the target are data."""
     agent, optimizer = problems.agent(inner=InnerLossConfig(reduction=reduction)), problems.optimizer(name)
     config, update = bootstrap(updates=length), problems.inner_update(agent, optimizer)
     trajectories = [problems.trajectory(agent, k, k) for k in range(window + length)]
     meta = agent.init_meta(jax.random.key(1))
     target = target_of(agent, update, states_of(meta, agent, update, trajectories), trajectories)
-    gradient, metrics = swept(agent, trajectories, window, config, optimizer)
+    gradient, metrics = swept(agent, trajectories, window, config, optimizer, keep)
 
     def objective(meta):
         params = states_of(meta, agent, update, trajectories)[window].params

@@ -23,8 +23,9 @@ AGENTS = {
 }
 
 
+@pytest.mark.parametrize("keep", [False, True], ids=["rebuilt", "kept"])
 @pytest.mark.parametrize("name", AGENTS)
-def test_sweep_equals_autodiff_in_every_leaf(name):
+def test_sweep_equals_autodiff_in_every_leaf(name, keep):
     kind, groups, objective, weight = AGENTS[name]
     agent, config = problems.agent(kind, **groups), problems.optimizer("sgd")
     trajectories = [problems.trajectory(agent, k, k) for k in range(3)]
@@ -35,6 +36,7 @@ def test_sweep_equals_autodiff_in_every_leaf(name):
         optimizer=config,
         meta_gradient=MetaGradientConfig(objective=objective),
         meta_optimizer=MetaOptimizerConfig(name="sgd", learning_rate=1.0, max_grad_norm=0.0),  # its step: the gradient
+        keep=keep,
     )
     state, rng = learner.init(jax.random.key(1)), np.random.default_rng(0)
     away = jax.tree.map(lambda x: x + 0.3 * rng.normal(size=x.shape), state.meta.params)  # from weights that are zero
