@@ -108,7 +108,7 @@ class LogConfig:
     updates: int = 20
     """Inner updates between two lines of metrics.jsonl."""
     tensorboard: bool = True
-    """Write TensorBoard events beside metrics.jsonl."""
+    """Write TensorBoard events in addition to metrics.jsonl."""
     report: bool = True
     """Draw report.html and curve.png when training ends; `onelife report RUN_DIR` draws them at any time."""
     max_nonfinite: int = 20
