@@ -11,9 +11,9 @@ class EnvironmentConfig:
     max_episode_frames: int = 108_000
     """Atari: emulator frames after which an episode is truncated (108,000 are 30 minutes)."""
     threads: int = 0
-    """EnvPool's threads in each actor; 0: collapsed, the cores shared among the actors; ray, ray.cpus_per_actor."""
+    """EnvPool threads per actor. 0: with collapsed, the cores divided among actors; with ray, ray.cpus_per_actor."""
     catch_runs: int = 1
-    """catch: balls in an episode; the rewards of all of them come with the last one."""
+    """catch: balls in an episode; all their rewards come with the last one."""
     catch_switch_steps: int = 0
     """catch: agent steps of a stream after which left and right swap; 0 for never."""
     switch_steps: int = 100_000
@@ -21,38 +21,38 @@ class EnvironmentConfig:
     grid_size: int = 5
     """grid: cells along each side."""
     arms: int = 30
-    """bandit: how many arms."""
+    """bandit: number of arms."""
     noise: float = 2.0
     """bandit: standard deviation of a pull's reward."""
     mdp_states: int = 20
-    """tabular_mdp: how many states (Liu et al. 2022: 20)."""
+    """tabular_mdp: number of states (Liu et al. 2022: 20)."""
     mdp_actions: int = 5
-    """tabular_mdp: how many actions (Liu et al. 2022: 5)."""
+    """tabular_mdp: number of actions (Liu et al. 2022: 5)."""
     mdp_concentration: float = 0.001
-    """tabular_mdp: concentration of the Dirichlet that transitions are drawn from; near 0 they are nearly certain."""
+    """tabular_mdp: concentration of the Dirichlet that transitions are drawn from; near 0: nearly deterministic."""
     mdp_horizon: int = 20
-    """tabular_mdp: steps after which an episode is truncated; an unroll of one more holds one whole episode."""
+    """tabular_mdp: steps after which an episode is truncated; an unroll one step longer holds one whole episode."""
     rounds: int = 100
-    """prisoners_dilemma: rounds after which a game is truncated; an unroll of one more holds one whole game."""
+    """prisoners_dilemma: rounds after which a game is truncated; an unroll one step longer holds one whole game."""
     task: int = 0
-    """grid, bandit, tabular_mdp: which of its tasks (what leads where, and what pays); every number is another one."""
+    """grid, bandit, tabular_mdp: index of the task (transitions and rewards); each index is a different task."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ActorPoolConfig:
     max_lag: int = 4
-    """Bound of the policy lag (inner updates) under --lag free."""
+    """Bound on the policy lag (inner updates) with --lag free."""
     start_seconds: float = 180.0
-    """Deadline for an actor's first unroll; past it the actor is replaced."""
+    """Deadline for an actor's first unroll, after which the actor is replaced."""
     hang_seconds: float = 120.0
-    """Deadline for each later unroll; past it the actor is replaced."""
+    """Deadline for each later unroll, after which the actor is replaced."""
     max_failures: int = 20
-    """Failed actors within one hour after which training stops, with its state saved."""
+    """Training stops, with its state saved, when more than this many actors fail within an hour."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RayConfig:
     address: str = ""
-    """Address of an existing Ray cluster ("auto" finds the one of this machine); empty starts a local one."""
+    """Address of an existing Ray cluster ("auto" finds this machine's); empty starts a local one."""
     cpus_per_actor: float = 1.0
     """CPUs that Ray reserves for each actor process."""

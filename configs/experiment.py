@@ -33,7 +33,7 @@ _LISTED = 5  # of the settings that an older version did not have
 @dataclasses.dataclass(frozen=True)
 class ExperimentConfig:
     run_dir: str = ""
-    """Where the run lives; empty makes runs/AGENT-GAME-SEED-TIME."""
+    """Directory of the run; empty makes runs/AGENT-GAME-SEED-TIME."""
     seed: int = 0
     """Every random number of the run derives from it."""
     frames: int = 200_000_000
@@ -42,23 +42,23 @@ class ExperimentConfig:
     """atari:NAME or NAME (snake or camel case; every game EnvPool ships), catch, two_colors, grid, bandit,
     tabular_mdp, prisoners_dilemma."""
     agent: str = "stac"
-    """What is self-tuned, and by what loss: see docs/agents.md (maml and bandit are for studies)."""
+    """What is self-tuned, and with which losses: see docs/agents.md (maml and bandit are for studies)."""
     runtime: Literal["collapsed", "ray"] = "collapsed"
     """collapsed: actors are threads of this process; ray: actors are Ray processes."""
     actors: int = 1
     """Number of actors; each acts its share of the streams."""
     streams: int = 32
-    """Environment streams B, all actors together."""
+    """Number B of environment streams, all actors together."""
     unroll: int = 20
     """Steps T of each stream in a batch."""
     window: int = 1
-    """Inner updates K in a window, at whose end η moves once."""
+    """Inner updates K in a window; η moves once at its end."""
     correction: float = 0.0
     """Sampling correction: coefficient λ ≥ 0."""
     correction_discount: float = 1.0
-    """Sampling correction: discount α in (0, 1] per update between a batch's actions and a later return."""
+    """Sampling correction: discount α in (0, 1] for each update between a batch's actions and a later return."""
     lag: Literal["0", "1", "free"] = "1"
-    """Policy lag: 0 (actors wait for each update), 1 (act and learn overlap; reproducible), free (bounded)."""
+    """Policy lag: 0 (actors wait for each update), 1 (acting and learning overlap; reproducible), free (bounded)."""
     network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
     inner: InnerLossConfig = dataclasses.field(default_factory=InnerLossConfig)
     outer: OuterLossConfig = dataclasses.field(default_factory=OuterLossConfig)

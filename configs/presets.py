@@ -131,7 +131,7 @@ def atari_bmg() -> ExperimentConfig:
 
 @_preset
 def atari_lirpg() -> ExperimentConfig:
-    """LIRPG: a learned intrinsic reward beside the game's. Source: Zheng, Oh and Singh 2018, and their code."""
+    """LIRPG: a learned intrinsic reward added to the game's. Source: Zheng, Oh and Singh 2018, and their code."""
     return dataclasses.replace(
         atari_impala(),
         agent="lirpg",

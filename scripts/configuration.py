@@ -17,9 +17,9 @@ _HEAD = f"""\
 Written by `python -m scripts.configuration` from the settings tree (`configs/experiment.py`): do not edit by hand.
 
 `onelife train [PRESET] [--key value ...]` starts from a preset (default: `{DEFAULT}`) and changes any of the settings
-below. Switches take `True` or `False`, lists take any number of values. A wrong value, or settings that contradict each
-other, get one line on stderr and exit code 2 before anything starts. The defaults here are the tree's; where a preset
-differs, the second part says so. The run directory keeps the whole tree in `config.json`.
+below. Switches take `True` or `False`, lists take any number of values. Wrong values and contradictory settings give
+one line on stderr and exit code 2 before anything starts. The defaults listed are the tree's; the second part lists
+where each preset differs. The run directory keeps the whole tree in `config.json`.
 """
 
 
