@@ -111,6 +111,7 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
                 f" ({low:g} than {high:g})",
                 by_task(own, "correlation", letters="lee", **{column: low}),
                 by_task(own, "correlation", letters="lee", **{column: high}),
+                claims=2,
             )
         )
     return verdicts + _reuse_verdicts(rows)
@@ -191,7 +192,8 @@ def setting(scale: str) -> str:
         " Updates, Hessian and outer gradient each have samples of their own. Values in the losses are the true ones"
         " with normal noise (a twentieth of their norm in each state), 0 for DiCE. Reuse: beside"
         f" {NEW[scale]} new episodes {ALL[scale] - NEW[scale]} others, each of a policy of its own, which stand for a"
-        " memory of earlier policies. Intervals and paired differences are over the MDPs."
+        " memory of earlier policies. Intervals are over the MDPs;"
+        " those of paired differences hold for all claims of a kind together (Bonferroni)."
     )
 
 

@@ -7,7 +7,7 @@ finite differences. Any λ is a mix of the first two, so that bias, variance and
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -185,11 +185,28 @@ def draw_planes(rows: Sequence[Row], groups: Sequence[str], parameter: str, path
             axes.set(title=group, xlabel=f"variance of one window's estimate, {parameter}", xscale="log")
             axes.set(ylabel="bias, 95 % over lives")
             none = interval(found["direct"] - found["truth"])
-            axes.set_yscale("symlog", linthresh=1.5 * max(abs(none.low), abs(none.high)))
-            axes.legend()
+            _symlog(axes, max(abs(none.low), abs(none.high)))
+            low, high = axes.get_xlim()
+            axes.set_xlim(low * (low / high) ** 0.45, high)  # room for the legend, left of all points
+            axes.legend(loc="upper left")
     return Figure(
         path.name, f"The running estimate for {parameter}, η held still: variance, and bias against finite differences"
     )
+
+
+def _symlog(axes: Any, inside: float) -> None:
+    """y is linear as far as `inside` and half as far again, logarithmic beyond; few ticks, with short labels."""
+    if not 0 < inside < np.inf:
+        return
+    axes.set_yscale("symlog", linthresh=1.5 * inside)
+    low, high = axes.get_ylim()
+    decade = 10.0 ** np.floor(np.log10(inside))
+    first = decade * max(digit for digit in (1, 2, 5) if decade * digit <= inside)
+    ticks = [first, *(tick for tick in decade * 10.0 ** np.arange(1, 30) if 2 * first <= tick <= max(-low, high))]
+    axes.set_yticks([*(-tick for tick in ticks), 0.0, *ticks])
+    axes.set_yticks([], minor=True)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_ylim(low, high)
 
 
 def draw_errors(rows: Sequence[Row], groups: Sequence[str], tuned: Sequence[str], path: Path) -> Figure:

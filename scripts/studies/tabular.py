@@ -117,6 +117,7 @@ class Tabular:
         every learner.
       expected: where Jacobians are not exact they are the surrogate's in expectation, those of infinitely many samples.
       memory: episodes that updates and Jacobians reuse; the outer gradient is of new ones alone.
+      behind: episodes for the outer gradient; None: as many new ones as for an update.
       draws: whether there are samples; without, where nothing is read from them, programs are half as large to compile.
     """
 
@@ -129,6 +130,7 @@ class Tabular:
         independent: bool = True,
         expected: bool = False,
         memory: Memory = NOTHING_REUSED,
+        behind: int | None = None,
         draws: bool = True,
     ):
         self._config = config
@@ -139,6 +141,7 @@ class Tabular:
         self._independent = independent
         self._expected = expected
         self._memory = memory
+        self._behind = behind or config.streams
         self._draws = draws
         self._correction = make_correction(
             config.correction, config.correction_discount, config.meta_gradient, (0,), config.streams * config.unroll
@@ -196,7 +199,7 @@ class Tabular:
             tape.append(TapeEntry(state, grads, None, used, count, true, agent.stream_return(used), baseline, None))
             state = new
         key = jax.random.fold_in(key, 2 * config.window)
-        data = self._draw(state.params, mdp, key, config.window, config.streams)
+        data = self._draw(state.params, mdp, key, config.window, self._behind)
         behind = differentiated.agent.unroll(state.params, data)
         value = -differentiated.agent.outer_loss(behind, data, None)[0]
         returns = jnp.where(exact.outer, value, agent.stream_return(data))

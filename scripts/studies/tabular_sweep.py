@@ -130,14 +130,17 @@ def table(rows: Sequence[Row], column: str, value: str) -> tuple[np.ndarray, np.
     return np.array(at), np.stack([by_task(rows, value, **{column: x}) for x in at], axis=1)
 
 
-def slopes(rows: Sequence[Row], column: str, value: str) -> Interval:
-    """Of log value against log column, MDP by MDP."""
+def slopes(rows: Sequence[Row], column: str, value: str, claims: int = 1) -> Interval:
+    """Of log value against log column, MDP by MDP; of several `claims` of a kind: see `is_above`."""
     at, found = table(rows, column, value)
-    return interval(np.polyfit(np.log(at), np.log(found).T, 1)[0])
+    return interval(np.polyfit(np.log(at), np.log(found).T, 1)[0], 1 - 0.05 / claims)
 
 
-def bias_slope(rows: Sequence[Row], column: str, value: str = "squared_bias") -> Interval | None:
-    """Of the log of the meta-gradient's bias, pooled over MDPs (jackknife); None where noise hides the bias."""
+def bias_slope(rows: Sequence[Row], column: str, value: str = "squared_bias", claims: int = 1) -> Interval | None:
+    """Of the log of the meta-gradient's bias, pooled over MDPs (jackknife); None where noise hides the bias.
+
+    Of several `claims` of a kind: see `is_above`.
+    """
     at, squares = table(rows, column, value)
 
     def slope(pooled: np.ndarray) -> float:
@@ -146,7 +149,7 @@ def bias_slope(rows: Sequence[Row], column: str, value: str = "squared_bias") ->
     total = squares.sum(axis=0)
     if min((total - task).min() for task in squares) <= 0:
         return None
-    return jackknife(slope, squares)
+    return jackknife(slope, squares, 1 - 0.05 / claims)
 
 
 def draw_line(axis: Any, rows: Sequence[Row], column: str, label: str, **where: float | str) -> None:

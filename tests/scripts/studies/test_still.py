@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from scripts.studies import still
 
@@ -70,3 +71,17 @@ def test_a_variant_may_be_nearer_and_yet_overstate_by_more():
     ]
     nearer, factor = still.judge_variant(rows, "plain", "variant", "gamma")
     assert nearer.verdict == "agree" and factor.verdict == "disagree"
+
+
+@pytest.mark.parametrize(
+    "inside, ticks", [(0.07, [0.05, 0.1, 1.0, 10.0]), (0.25, [0.2, 1.0, 10.0]), (2.5, [2.0, 10.0])]
+)
+def test_a_bias_axis_has_few_ticks_with_short_labels(inside, ticks):
+    axes = Figure().add_subplot()
+    axes.plot([0, 1], [-inside, 12.0])
+    still._symlog(axes, inside)
+    axes.figure.canvas.draw()
+    labels = [f"{tick:g}" for tick in ticks]
+    shown = [label.get_text().replace("\N{MINUS SIGN}", "-") for label in axes.get_yticklabels()]
+    assert [label for label in shown if not label.startswith("-")] == ["0", *labels]
+    assert set(shown) == {"0", *labels, *(f"-{label}" for label in labels)}

@@ -92,3 +92,22 @@ def test_an_error_of_the_hessian_is_in_the_jacobian_and_nowhere_else():
         found = three.gradient[0, sample] - one.gradient[0, sample]
         np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
     assert np.ptp(one.gradient, axis=1).max() > 1e-3 * np.abs(expected).max()
+
+
+def test_episodes_behind_the_update_add_variance_as_one_over_their_number_and_no_bias():
+    """M of them: with exact outer gradients an estimate is the mean of those with the same update, and what M adds to
+    its variance goes as 1/M."""
+    keys, added = jax.random.split(jax.random.key(2), 4_000), {}
+    for behind in (1, 4):
+        estimator = Tabular(
+            override(tabular("maml"), SMALL | {"window": 1}), critic_noise=None, endless=False, behind=behind
+        )
+        exact, found = (
+            estimator.many(estimator.tasks(1), keys, Exact(True, True, outer), RATE) for outer in (True, False)
+        )
+        np.testing.assert_array_equal(found.policy, exact.policy)
+        off = np.asarray(found.gradient - exact.gradient, np.float64)[0]
+        z = off.mean(axis=0) / (off.std(axis=0, ddof=1) / np.sqrt(len(keys)))
+        assert np.abs(z).max() < 4
+        added[behind] = np.square(off).sum(axis=-1).mean()
+    assert 3.6 < added[1] / added[4] < 4.4
