@@ -144,7 +144,7 @@ STUDY = Study(
         "Vuorio et al. 2021: finite differences and the full correction bring every start to the same optimum; without"
         " correction both learning rates grow past it; DiCE wanders, and settles elsewhere."
     ),
-    minutes={"smoke": "10 s", "small": "6 min", "paper": PAPER},
+    minutes={"smoke": "10 s", "small": "10 min (projected)", "paper": PAPER},
     seeds={"smoke": 1, "small": 1, "paper": 1},
     cells=_cells,
     run=run,
