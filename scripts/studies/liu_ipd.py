@@ -151,7 +151,8 @@ def setting(scale: str) -> str:
         " with, are the true ones (the authors learn a table of immediate rewards). The reward is (1 - γ) times the"
         " true value of the pair, mean over players and the last tenth of the updates; the correlation is Pearson's"
         f" over the five coordinates, mean over the first {EXACT_PATH_UPDATES[scale]} updates of the exact path. Paired"
-        " differences are over seeds."
+        " differences are over seeds; by each measure their intervals hold together (Bonferroni) for what is compared"
+        " with on-policy as a whole, for the parts, and for the parts with each other."
     )
 
 

@@ -148,14 +148,15 @@ def _rates(rows: Sequence[Row], world: str) -> str:
 
 
 def judge(rows: Sequence[Row]) -> list[Verdict]:
-    verdicts = []
-    for world in (world for world in WORLDS if _arms(rows, world)):
+    verdicts, worlds = [], [world for world in WORLDS if _arms(rows, world)]
+    claims = 2 * len(worlds)
+    for world in worlds:
         learned, untrained = (_by_rule(rows, f"{world}: {arm}") for arm in (LEARNED, UNTRAINED))
         a2c = max((_by_rule(rows, arm) for arm in _arms(rows, world) if "A2C" in arm), key=lambda x: x.mean())
         seen = "unseen tasks of the family" if world == "grid 5" else "a world it was not trained in"
         claim = f"{world} ({seen}): the learned rule earns more over a life than"
-        verdicts.append(is_above(f"{claim} its untrained start", learned, untrained, " reward a step"))
-        verdicts.append(is_above(f"{claim} A2C at {_rates(rows, world)}", learned, a2c, " reward a step"))
+        verdicts.append(is_above(f"{claim} its untrained start", learned, untrained, " reward a step", claims))
+        verdicts.append(is_above(f"{claim} A2C at {_rates(rows, world)}", learned, a2c, " reward a step", claims))
     return verdicts
 
 
@@ -181,7 +182,8 @@ def setting(scale: str) -> str:
         f" a life, outer entropy weight {config.outer.entropy_weight:g}, L2 penalties {lpg.direction_penalty:g}. Each"
         f" is tested on unseen tasks of its own, over {UPDATES[scale]} updates: tabular agents, 16 streams, rollouts of"
         f" 20, SGD (rate {config.optimizer.learning_rate:g} for the rules; A2C, on all the tasks, at the best of"
-        f" {rates}). Intervals of claims are over rules, each of which counts by its tasks' mean."
+        f" {rates}). Intervals of claims are over rules, each of which counts by its tasks' mean, and hold for"
+        " all claims together (Bonferroni)."
     )
 
 
