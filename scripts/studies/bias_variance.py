@@ -237,11 +237,14 @@ def _jackknife(estimates: np.ndarray, reference: np.ndarray) -> Statistics:
     groups = min(GROUPS, len(estimates), len(reference))
     if groups < 3:  # without one of two lives there is no variance
         return Statistics(*[float("nan")] * len(Statistics._fields))
-    kept = [
-        [np.delete(values, part, axis=0) for part in np.array_split(np.arange(len(values)), groups)]
-        for values in (estimates, reference)
-    ]
-    without = np.array([_statistics(*pair) for pair in zip(*kept, strict=True)])
+
+    def without_group(values: np.ndarray, group: int) -> np.ndarray:
+        # Row i is of seed i: so a seed's group is the same whatever the number of lives.
+        return values[np.arange(len(values)) % groups != group]
+
+    without = np.array(
+        [_statistics(without_group(estimates, group), without_group(reference, group)) for group in range(groups)]
+    )
     return Statistics(*map(float, np.sqrt((groups - 1) * without.var(axis=0))))
 
 

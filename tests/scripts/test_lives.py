@@ -8,6 +8,7 @@ from actors.environments.make import environment_spec
 from agents.types import VersionedParams, real_transitions
 from configs.presets import preset
 from configs.tree import ConfigError, override
+from learner.window import outer_weights
 from scripts.lives import Lives
 from scripts.parts import make_actor_from, make_learner
 
@@ -15,13 +16,13 @@ SMALL = {"streams": 4, "unroll": 6, "window": 2, "network.hidden": (8,), "frames
 
 
 def outside(config, seed, updates):
-    """The life with `config`, batch after batch on the host; η and mean reward after each update."""
+    """The life with `config`, batch after batch on the host; η after each update; rewards and returns of batches."""
     config = override(config, {"seed": seed})
     spec = environment_spec(config.game, config.environment)
     learner, actor = make_learner(config, spec), make_actor_from(config)(0, 0)
     state = learner.init(jax.random.fold_in(jax.random.key(seed), 0))
     published = [VersionedParams(0, state.inner.params)]
-    meta, reward = [], []
+    meta, reward, returned = [], [], []
     for k in range(updates):
         trajectory = actor.unroll(published[max(k - int(config.lag), 0)]).trajectory
         state, _ = learner.step(state, trajectory)
@@ -29,8 +30,9 @@ def outside(config, seed, updates):
         meta.append({name: float(value) for name, value in learner.meta_values(state).items()})
         real = real_transitions(trajectory.step_type)
         reward.append(float((trajectory.reward * real).sum() / max(real.sum(), 1)))
+        returned.append(float(learner.agent.stream_return(trajectory).mean()))
     actor.close()
-    return state, meta, reward
+    return state, meta, reward, returned
 
 
 @pytest.mark.parametrize(
@@ -53,9 +55,13 @@ def test_a_life_in_the_graph_is_the_one_outside(settings):
     lives, windows = Lives(config), 4
     state, records = lives.run(lives.start([3, 5]), windows)
     updates = 1 + windows * lives.learner.span
+    weights = outer_weights(config.meta_gradient.objective, lives.learner.span)
+    earned = lives.earned([3, 5])  # before any step of η acts, at lag 1 too
     for i, seed in enumerate((3, 5)):
-        expected, meta, reward = outside(config, seed, updates)
+        expected, meta, reward, returned = outside(config, seed, updates)
         np.testing.assert_allclose(records["reward"][i].reshape(-1), reward[1:], atol=1e-6)
+        acted = returned[int(config.lag) :][: len(weights)]  # by θ^0 ... θ^K
+        np.testing.assert_allclose(earned[i], weights[1:] @ acted[1:], atol=1e-5)
         for name in meta[-1]:
             of_windows = [m[name] for m in meta[lives.learner.span :: lives.learner.span]]
             np.testing.assert_allclose(records[f"meta/{name}"][i], of_windows, rtol=1e-4)

@@ -3,6 +3,7 @@
 import csv
 import json
 import multiprocessing
+import re
 import threading
 import time
 import warnings
@@ -151,6 +152,27 @@ def test_one_seed_decides_nothing_that_needs_an_interval(name, count, tmp_path):
     if count == 1:
         decided = [verdict.measured for verdict in verdicts if verdict.verdict != "undecided"]
         assert len(decided) <= 2 and all("largest" in measured for measured in decided)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_recorded_page_says_what_its_table_is_judged_to_say(name):
+    """The same claims in the same order, their verdicts, and what was measured: recorded tables are rounded."""
+    page = (RECORDED / name / "README.md").read_text()
+    lines = page.split("| claim | measured | verdict |\n| --- | --- | --- |\n")[1].split("\n\n")[0].splitlines()
+    told = [line.removeprefix("| ").removesuffix(" |").split(" | ") for line in lines]
+    judged = load_study(name).judge(read_rows(RECORDED / name / "results.csv"))
+    expected = [(verdict.claim.replace("|", "\\|"), f"**{verdict.verdict}**") for verdict in judged]
+    assert [(claim, verdict) for claim, _, verdict in told] == expected
+    for (_, measured, _), verdict in zip(told, judged, strict=True):
+        words, numbers = parted(measured)
+        own_words, own_numbers = parted(verdict.measured.replace("|", "\\|"))
+        assert words == own_words and numbers == pytest.approx(own_numbers, rel=0.02, abs=1e-9), verdict
+
+
+def parted(measured):
+    """A text with its numbers left out, and these."""
+    number = r"-?\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]\d+)?"
+    return re.sub(number, "", measured), [float(x.replace(",", "")) for x in re.findall(number, measured)]
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 
 from actors.environments.tabular_mdp import TabularMDP
 from configs.tree import override
-from scripts.studies.tabular import EXACT, Exact, Tabular, tabular
+from scripts.studies.tabular import EXACT, Exact, Memory, Tabular, tabular
 from scripts.studies.tabular_exact import values
 
 SMALL = {
@@ -21,6 +21,7 @@ SMALL = {
     "environment.mdp_concentration": 1.0,
     "environment.mdp_horizon": 8,
 }
+SHORT = {"streams": 1, "unroll": 2, "window": 1, "environment.mdp_horizon": 1}  # a single step, from state 0
 RATE, GAMMA = 5.0, 0.8
 
 
@@ -111,3 +112,54 @@ def test_episodes_behind_the_update_add_variance_as_one_over_their_number_and_no
         assert np.abs(z).max() < 4
         added[behind] = np.square(off).sum(axis=-1).mean()
     assert 3.6 < added[1] / added[4] < 4.4
+
+
+@pytest.mark.parametrize("independent", [False, True])
+def test_an_update_and_its_jacobian_see_different_episodes_unless_they_are_to_share_them(independent):
+    """What an update has not seen, it has not moved; so there its own Jacobian is the identity, another's is not."""
+    settings = SMALL | SHORT | {"unroll": 3, "environment.mdp_horizon": 2}
+    estimator = Tabular(override(tabular("maml"), settings), independent=independent)
+    mdps, keys = estimator.tasks(1), jax.random.split(jax.random.key(1), 16)
+    found = estimator.many(mdps, keys, Exact.named("lle"), RATE)
+    mdp = jax.tree.map(lambda x: x[0], mdps)
+    behind = jax.vmap(jax.grad(lambda x: values(mdp, x, GAMMA)[0]))(found.policy[0])  # [keys, S, A]
+    through = np.abs(found.gradient[0].reshape(behind.shape) - behind) > 1e-4 * np.abs(behind).max()
+    unmoved = np.all(found.policy[0] == 0, axis=-1)
+    assert unmoved[:, 1:].any() and through[~unmoved].any()
+    assert through[unmoved].any() == independent
+
+
+def test_a_critics_noise_is_a_share_of_the_values_norm():
+    """Without a discount the one step's advantage is r(0, a) - V(0), and the update tells it and a."""
+    settings = SMALL | SHORT | {"environment.mdp_actions": 3, "inner.gamma": 0.0}
+    estimator = Tabular(override(tabular("maml"), settings), critic_noise=2.0)
+    mdps, keys = estimator.tasks(1), jax.random.split(jax.random.key(1), 2_000)
+    moved = np.asarray(estimator.many(mdps, keys, Exact.named("lee"), RATE).policy[0, :, 0])  # [keys, A]
+    action = np.abs(moved).argmax(axis=1)
+    advantage = moved[np.arange(len(moved)), action] / (RATE * 2 / 3)
+    reward = np.asarray(mdps.reward[0])
+    true = reward.mean(axis=1)
+    deviation = (reward[0, action] - advantage - true[0]) / (2.0 * np.linalg.norm(true) / len(true))
+    assert abs(deviation.mean()) < 3 / np.sqrt(2_000)
+    np.testing.assert_allclose(deviation.std(), 1.0, atol=3 / np.sqrt(2 * 2_000))
+
+
+def test_the_corrections_baseline_is_the_value_that_eta_begins_with():
+    """Where no update moves it, every return is that, and the correction is 0 whatever was sampled."""
+    running_mean = {"correction": 1.0, "meta_gradient.baseline": "running_mean"}
+    estimator = Tabular(override(tabular("maml"), SMALL | SHORT | running_mean))
+    mdps, keys = estimator.tasks(1), jax.random.split(jax.random.key(1), 4)
+    at_rest, moved = (np.asarray(estimator.many(mdps, keys, EXACT, rate).gradient[0]) for rate in (0.0, RATE))
+    mdp = jax.tree.map(lambda x: x[0], mdps)
+    truth = jax.grad(lambda x: values(mdp, x, GAMMA)[0])(jnp.zeros((3, 2))).reshape(-1)
+    np.testing.assert_allclose(at_rest, np.broadcast_to(truth, at_rest.shape), atol=1e-5)
+    assert np.ptp(moved, axis=0).max() > 0.01
+
+
+def test_remembered_episodes_are_of_policies_of_their_own():
+    estimator = Tabular(override(tabular("maml"), SMALL | SHORT), memory=Memory(1_000, 0.7))
+    mdp = jax.tree.map(lambda x: x[0], estimator.tasks(1))
+    params = estimator._agent.init_meta(jax.random.key(0))["params"]
+    logits = np.asarray(estimator._gather(params, mdp, jax.random.key(1), 0).behaviour_logits[0])  # [episodes, A]
+    assert logits.shape == (1_001, 2) and not logits[0].any()
+    np.testing.assert_allclose(logits[1:].std(), 0.7, rtol=3 / np.sqrt(2 * 2_000))
