@@ -4,8 +4,7 @@
 """
 
 from agents.actor_critic import actor_critic
-from agents.config import AgentSettings
-from agents.losses import HYPERPARAMETERS
+from agents.config import HYPERPARAMETERS, AgentSettings
 from agents.types import Agent, EnvironmentSpec
 
 SELF_TUNED = HYPERPARAMETERS

@@ -64,11 +64,11 @@ def live(
     return state, rows
 
 
-def by_seed(rows: Sequence[Row], arm: str, column: str = "reward") -> np.ndarray:
-    """[seeds] the mean of a column over each life of an arm."""
+def by_seed(rows: Sequence[Row], arm: str) -> np.ndarray:
+    """[seeds] the mean reward over each life of an arm."""
     own = [row for row in rows if row["cell"] == arm]
     seeds = sorted({row["seed"] for row in own})
-    return np.array([np.mean([row[column] for row in own if row["seed"] == seed]) for seed in seeds])
+    return np.array([np.mean([row["reward"] for row in own if row["seed"] == seed]) for seed in seeds])
 
 
 def curve(rows: Sequence[Row], arm: str, column: str) -> tuple[np.ndarray, np.ndarray]:

@@ -10,10 +10,9 @@ from scripts.studies import tabular_sweep
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
 from scripts.studies.statistics import is_above
 from scripts.studies.tabular import NOTHING_REUSED, Memory
-from scripts.studies.tabular_sweep import LETTERS, Point, by_task, draw_line, present
+from scripts.studies.tabular_sweep import EACH, LETTERS, NAMES, SINGLE, Point, by_task, draw_line, present
 
 SURROGATES = ("plain", "lvc", "loaded_dice", "dice")
-NAMES = {"plain": "plain (AD)", "lvc": "LVC", "loaded_dice": "Loaded DiCE", "dice": "DiCE"}
 SAMPLES = {"smoke": (16,), "small": (4, 16, 64, 256), "paper": (2, 4, 8, 16, 32, 64, 128, 256)}
 STEPS = {"smoke": (1,), "small": (1, 2, 4, 6), "paper": (1, 2, 3, 4, 5, 6)}
 RATES = {"smoke": (1.0, 13.0), "small": (1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0), "paper": tuple(map(float, range(1, 14)))}
@@ -22,8 +21,6 @@ RATE = 10.0
 MANY_STEPS = {"smoke": 1, "small": 5, "paper": 5}
 FIXED_SAMPLES = {"smoke": 16, "small": 32, "paper": 32}
 OF_HESSIAN = tuple(letters for letters in LETTERS if letters[1] == "l")
-SINGLE = ("lee", "ele", "eel")  # one estimate from samples, the others exact
-EACH = (*SINGLE, "lll")
 # A few new episodes, and so many of earlier policies that a batch has the second number.
 NEW, ALL = {"smoke": 16, "small": 16, "paper": 16}, {"smoke": 48, "small": 256, "paper": 256}
 SPREADS = {"smoke": (0.5,), "small": (0.25, 0.5, 1.0), "paper": (0.25, 0.5, 1.0, 2.0)}

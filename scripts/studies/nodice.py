@@ -145,10 +145,10 @@ def paths(rows: Sequence[Row], arm: str, column: str) -> tuple[np.ndarray, np.nd
     return np.array(updates), np.array([row[column] for row in own]).reshape(-1, len(updates))
 
 
-def draw_paths(axes: Any, rows: Sequence[Row], arms: dict[str, str], column: str = "reward") -> None:
-    """Label -> arm: a column along the updates of η, mean and 95 % interval over runs."""
+def draw_paths(axes: Any, rows: Sequence[Row], arms: dict[str, str]) -> None:
+    """Label -> arm: the mean reward along the updates of η, mean and 95 % interval over runs."""
     for label, arm in arms.items():
-        updates, values = paths(rows, arm, column)
+        updates, values = paths(rows, arm, "reward")
         draw_interval(axes, updates, values.T, label)
     axes.set(xlabel="updates of η", ylabel="mean reward a pull")
     axes.legend()

@@ -15,6 +15,9 @@ from scripts.studies.statistics import Interval, draw_interval, interval, jackkn
 from scripts.studies.tabular import EXACT, NOTHING_REUSED, Exact, Memory, Tabular, tabular
 
 LETTERS = ("lee", "ele", "eel", "lle", "lel", "ell", "lll")  # inner, Hessian, outer: l learned from samples, e exact
+SINGLE = ("lee", "ele", "eel")  # one estimate from samples, the others exact
+EACH = (*SINGLE, "lll")
+NAMES = {"plain": "plain (AD)", "lvc": "LVC", "loaded_dice": "Loaded DiCE", "dice": "DiCE"}
 STREAMS_AT_ONCE = 8_192  # episodes side by side
 
 compiled = functools.cache(Tabular)  # equal estimators are compiled once
