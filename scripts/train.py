@@ -63,12 +63,11 @@ def _run(config: ExperimentConfig, resumed: bool) -> int:
         config = dataclasses.replace(config, run_dir=str(path))
     opened = RunDirectory.resume(config.run_dir, devices) if resumed else None
     with opened or RunDirectory.create(config.run_dir, to_json(config), devices) as run:
-        if resumed:
-            if added := added_since(read_config(config.run_dir)):
-                run.event(added)
-            run.write_config(to_json(config))
         try:
-            return _Session(config, run, resumed).run(make_pool)
+            session = _Session(config, run, resumed)
+            if resumed:
+                _update_config(config, run, session.lived_frames())
+            return session.run(make_pool)
         except (jax.errors.JaxRuntimeError, MemoryError) as error:
             if not isinstance(error, MemoryError) and not _no_memory(error):
                 raise
@@ -77,6 +76,19 @@ def _run(config: ExperimentConfig, resumed: bool) -> int:
         run.event(f"stopped: {said}")
         print(f"onelife: {said}", file=sys.stderr)
         return 1
+
+
+def _update_config(config: ExperimentConfig, run: RunDirectory, lived_frames: int) -> None:
+    """Keeps the settings that a run goes on with. Raises ConfigError where they end it before where it is."""
+    before = read_config(run.path)
+    if before.get("frames") != config.frames < lived_frames:
+        raise ConfigError(
+            f"--frames: {config.frames} is below the {lived_frames:,} frames that {config.run_dir} has lived; give"
+            " more, or leave it out"
+        )
+    if added := added_since(before):
+        run.event(added)
+    run.write_config(to_json(config))
 
 
 def _less_memory(config: ExperimentConfig, step: int | None) -> str:
@@ -145,6 +157,10 @@ class _Session:
             what = error if isinstance(error, CheckpointError) else f"checkpoint of another version: {error!r}"
             raise ConfigError(f"--resume {self._config.run_dir}: {what}") from None
 
+    def lived_frames(self) -> int:
+        """Emulator frames up to here."""
+        return self._restored["progress"]["agent_steps"] * self._spec.frames_per_step if self._restored else 0
+
     def run(self, make_pool: Any) -> int:
         import jax
 
@@ -188,7 +204,8 @@ class _Session:
                     event(text)
                 return saved
 
-            for text in filter(None, (self._kept, life_too_short(config, self._spec, self._learner))):
+            too_short = "" if self._restored else life_too_short(config, self._spec, self._learner)
+            for text in filter(None, (self._kept, too_short)):
                 event(text)
             if self._restored is not None:
                 begins = f"resumed at update {state.inner_updates}" if self._restored else "no checkpoint: begins anew"

@@ -195,6 +195,25 @@ def test_a_run_that_cannot_go_on_says_why_in_one_line(tmp_path, capsys):
     assert "no readable checkpoint" in said and said.count("\n") == 1
 
 
+def test_a_life_is_not_ended_before_where_it_is(tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    run(run_dir, "--frames", str(8 * UPDATE))
+    before, lived = (run_dir / "config.json").read_text(), metrics(run_dir)[-1]["env_frames"]
+    capsys.readouterr()
+    assert main(["train", "--resume", str(run_dir), "--frames", "10"]) == 2
+    said = f"--frames: 10 is below the {lived} frames that {run_dir} has lived; give more, or leave it out"
+    assert capsys.readouterr().err == f"onelife: {said}\n"
+    assert (run_dir / "config.json").read_text() == before
+    assert main(["train", "--resume", str(run_dir)]) == 0  # there is nothing left, and nothing wrong
+
+
+def test_that_a_life_is_too_short_is_said_of_new_ones(tmp_path):
+    run_dir = tmp_path / "run"
+    run(run_dir, "--frames", str(2 * UPDATE))
+    assert main(["train", "--resume", str(run_dir), "--frames", str(3 * UPDATE)]) == 0
+    assert (run_dir / "events.log").read_text().count("η will not move") == 1
+
+
 def test_a_life_without_a_checkpoint_begins_anew_and_keeps_its_old_log(tmp_path, capsys):
     run_dir = tmp_path / "run"
     run(run_dir, "--frames", str(8 * UPDATE))
