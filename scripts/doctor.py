@@ -182,7 +182,7 @@ def self_check() -> Iterator[Finding]:
 
 def main(args: list[str]) -> int:
     """Prints what it finds, line by line. Returns 0, or 1 where something failed."""
-    parser = Parser(prog="onelife doctor", description="Checks this machine and this installation.")
+    parser = Parser("onelife doctor", "Checks this machine and this installation.")
     parser.add_argument("--ray", action="store_true", help="start a local Ray cluster too (takes some seconds)")
     options = parser.parse_args(args)
     # Ray comes before JAX, which starts threads that a later fork of Ray's would copy.

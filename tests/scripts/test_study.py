@@ -15,8 +15,9 @@ from configs.tree import ConfigError
 from scripts.cli import main
 from scripts.studies import tang_variance
 from scripts.studies.base import SCALES, Cell, Figure, Study, Verdict, read_rows, run_study
-from scripts.studies.jobs import side_by_side
-from scripts.study import STUDIES, load_study
+from scripts.studies.jobs import load_study, side_by_side
+from scripts.study import STUDIES
+from tests.limits import limited_files
 
 RECORDED = Path(__file__).parents[2] / "docs" / "studies"
 
@@ -71,14 +72,22 @@ def test_a_place_that_holds_something_else_is_refused(tmp_path):
         run_study("counting", counting([]), "smoke", 2, tmp_path, lambda what, part: None)
 
 
+@pytest.mark.parametrize("size", [10, 220])
+def test_a_full_disk_is_one_line(tmp_path, size):
+    """Where the settings do not fit, or the page."""
+    with limited_files(size), pytest.raises(ConfigError, match=r"^--out: .* cannot be written \(File too large\)$"):
+        run_study("counting", counting([]), "smoke", 2, tmp_path, lambda what, part: None)
+
+
 @pytest.mark.parametrize(
     "words, said",
     [
-        ("study", "NAME is missing"),
+        ("study", "onelife: study: NAME is missing"),
         ("study nodice_fig55", "did you mean nodice_fig5?"),
         ("study self_tuning --scale smal", "did you mean small?"),
         ("study self_tuning --seeds 0", "--seeds: 0 is not allowed"),
-        ("study self_tuning --seeds x", "invalid int value"),
+        ("study self_tuning --seeds x", "onelife: --seeds: 'x' is not an integer"),
+        ("study self_tuning --seed 3", "--seed: unknown option of onelife study; did you mean --seeds?"),
         ("study self_tuning --jobs 0", "--jobs: 0 is not allowed"),
     ],
 )
