@@ -27,7 +27,7 @@ def rule_sizes(rule: Rule) -> dict[str, int]:
         of_embedding, embedding = rule["embed/~/linear_0"]["w"].shape
         if rule["policy"]["w"].shape == (hidden, 1) and of_embedding == predictions:
             return {"predictions": predictions, "hidden": hidden, "embedding": embedding}
-    except (KeyError, ValueError):
+    except (AttributeError, KeyError, ValueError):
         pass
     raise ValueError("its arrays are not a rule's")
 
@@ -36,13 +36,17 @@ def load_rule(path: str | Path) -> Rule:
     """Reads what `save_rule` wrote. Raises ValueError, one line, where it is missing or holds something else."""
     rule: Rule = {}
     try:
-        with np.load(path) as file:
-            for name, array in file.items():
+        with Path(path).open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise ValueError("it is not a .npz file as `onelife study lpg_grid` writes it")
+            file.seek(0)
+            for name, array in np.load(file).items():
                 module, _, leaf = name.partition(_BETWEEN)
                 rule.setdefault(module, {})[leaf] = array
         rule_sizes(rule)
     except FileNotFoundError:
         raise ValueError(f"{str(path)!r} is missing: there is no such file") from None
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{str(path)!r} holds no rule ({' '.join(str(error).split())[:100]})") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        why = getattr(error, "strerror", None) or " ".join(str(error).split())[:100]
+        raise ValueError(f"{str(path)!r} holds no rule: {why}") from None
     return rule

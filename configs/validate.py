@@ -263,7 +263,11 @@ def _check_correction(config: Any) -> None:
                 " out, or give a correction"
             )
         return
-    if config.agent == "impala" or config.lpg.rule:
+    if config.lpg.rule:
+        raise ConfigError(
+            f"--correction: {config.correction:g} has no effect with --rule, which holds the rule still; use 0"
+        )
+    if config.agent == "impala":
         raise ConfigError(
             f"--correction: {config.correction:g} has no effect with --agent {config.agent}, which tunes nothing"
             "; use 0, or an agent that does, stac for one"

@@ -116,7 +116,8 @@ def draw(groups: dict[str, list[Run]], out: str | Path) -> Iterator[str]:
             axis.set_xlim(left=0)
             axis.xaxis.set_major_formatter(EngFormatter(sep=""))
             axis.ticklabel_format(axis="y", useOffset=False)
-            axis.legend()
+            if axis.lines:  # there may be no score yet
+                axis.legend()
     for label in groups:
         first, *others = lines.get(label, ["not known yet"])
         yield f"{label}: {score} {first}"

@@ -123,6 +123,9 @@ def parse_words(words: list[str], config: ExperimentConfig) -> dict[str, Any]:
             index += 1
         if not many and not values:
             raise ConfigError(f"{setting.flag}: a value is missing")
+        for text in values:
+            if many and "," in text:
+                raise ConfigError(f"{setting.flag}: {text!r} is one word (write {' '.join(text.split(','))})")
         items = [from_text(setting.path, item_type(setting.type), text) for text in values]
         parsed[setting.path] = tuple(items) if many else items[0]
     return parsed

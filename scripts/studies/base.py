@@ -129,14 +129,24 @@ def _write_rows(path: Path, rows: Sequence[Row]) -> None:
 
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:
+    path = out / SETTINGS
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out: {str(out)!r} is not a directory")
     with writing("--out", out):
         out.mkdir(parents=True, exist_ok=True)
-        path = out / SETTINGS
-        if not path.exists() and any(out.iterdir()):
+        if path.exists():
+            if _settings(path) != settings:
+                raise ConfigError(
+                    f"--out: {str(out)!r} holds a study of other settings ({SETTINGS}); name another place"
+                )
+            return
+        if any(out.iterdir()):
             raise ConfigError(f"--out: {str(out)!r} is not empty and holds no study")
-        if path.exists() and _settings(path) != settings:
-            raise ConfigError(f"--out: {str(out)!r} holds a study of other settings ({SETTINGS}); name another place")
-        path.write_text(json.dumps(settings, indent=1) + "\n")
+        try:
+            path.write_text(json.dumps(settings, indent=1) + "\n")
+        except OSError:
+            path.unlink(missing_ok=True)  # a part of them would be another study's
+            raise
 
 
 def _settings(path: Path) -> Any:

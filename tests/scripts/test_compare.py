@@ -1,4 +1,5 @@
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -129,3 +130,10 @@ def test_bad_input_gets_one_line(tmp_path, monkeypatch, capsys, words, said):
     assert main(["compare", *words]) == 2
     err = capsys.readouterr().err
     assert said in err and err.count("\n") == 1
+
+
+def test_a_run_without_a_score_yet_is_drawn_without_a_warning(tmp_path, capsys):
+    young, out = run(tmp_path / "young", 0.0, points=1), tmp_path / "all.png"
+    with warnings.catch_warnings(action="error"):
+        assert main(["compare", young, "--out", str(out)]) == 0
+    assert "not known yet" in capsys.readouterr().out and out.stat().st_size > 5_000

@@ -77,6 +77,13 @@ def test_a_full_disk_is_one_line(tmp_path, size):
     """Where the settings do not fit, or the page."""
     with limited_files(size), pytest.raises(ConfigError, match=r"^--out: .* cannot be written \(File too large\)$"):
         run_study("counting", counting([]), "smoke", 2, tmp_path, lambda what, part: None)
+    assert run_study("counting", counting([]), "smoke", 2, tmp_path, lambda what, part: None)  # with room, it goes on
+
+
+def test_a_place_that_is_a_file_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"^--out: '.*/file' is not a directory$"):
+        run_study("counting", counting([]), "smoke", 2, tmp_path / "file", lambda what, part: None)
 
 
 @pytest.mark.parametrize(
