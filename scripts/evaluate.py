@@ -19,6 +19,7 @@ from configs.tree import ConfigError
 from scripts.compile_cache import use_compile_cache
 from scripts.parse import Parser, read_run
 from scripts.play import ENDLESS_GAMES, Player, check_video, film, make, play_episodes
+from scripts.progress import eta
 from scripts.run_dir import CHECKPOINTS
 
 EPISODES = 30
@@ -145,10 +146,13 @@ class _Counter:
 
     def __init__(self, episodes: int):
         self._episodes = episodes
+        self._started = time.monotonic()
         self._last = -math.inf
 
     def __call__(self, count: int, score: float) -> None:
-        text, now = f"episode {count} of {self._episodes}: return {score:g}", time.monotonic()
+        now = time.monotonic()
+        left = eta(self._episodes - count, count / (now - self._started))
+        text = f"episode {count} of {self._episodes}: return {score:g}, ETA {left}"
         if sys.stderr.isatty():
             sys.stderr.write(f"\r\x1b[K{text}" + ("\n" if count == self._episodes else ""))
             sys.stderr.flush()

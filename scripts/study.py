@@ -14,6 +14,7 @@ from configs.ranges import COUNT
 from configs.tree import ConfigError, check_choice
 from scripts.compile_cache import compiled_for
 from scripts.parse import Parser
+from scripts.progress import PartLines
 from scripts.studies.base import PAGE, SCALES, Study, run_study, times
 from scripts.studies.jobs import load_study
 
@@ -86,12 +87,17 @@ def _run(name: str, study: Study, scale: str, seeds: int, out: Path, jobs: int) 
     console.print(f"{name} at {scale} on two CPU cores: {study.minutes[scale]}")
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     try:
-        progress = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+        columns = (*columns, TimeElapsedColumn(), TimeRemainingColumn())
+        progress = Progress(*columns, console=console, disable=not console.is_terminal)
+        lines = PartLines()
         with progress as bar, compiled_for(scale):
             task = bar.add_task(name, total=1.0)
 
             def tell(what: str, fraction: float) -> None:
-                bar.update(task, description=f"{name}: {what}", completed=fraction)
+                if console.is_terminal:
+                    bar.update(task, description=f"{name}: {what}", completed=fraction)
+                else:
+                    lines(f"{name}: {what}", fraction)
 
             verdicts = run_study(name, study, scale, seeds, out, tell, jobs)
     except KeyboardInterrupt:

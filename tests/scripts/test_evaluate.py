@@ -116,7 +116,10 @@ def test_episodes_are_counted_as_they_end(monkeypatch, capsys, terminal):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     play_episodes(lambda time_step: None, Metronome(2), 3, evaluate._Counter(3))
     before, behind = ("\r\x1b[K", "") if terminal else ("onelife: ", "\n")
-    said = [f"{before}episode {count} of 3: return {score}{behind}" for count, score in ((1, 1), (2, 2), (3, 1))]
+    said = [
+        f"{before}episode {count} of 3: return {score}, ETA 0:00:00{behind}"
+        for count, score in ((1, 1), (2, 2), (3, 1))
+    ]
     assert capsys.readouterr().err == "".join(said) + ("\n" if terminal else "")
 
 

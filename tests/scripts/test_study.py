@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from configs.tree import ConfigError
+from scripts import progress, study
 from scripts.cli import main
 from scripts.studies import tang_variance
 from scripts.studies.base import SCALES, Cell, Figure, Study, Verdict, read_rows, run_study
@@ -102,6 +103,15 @@ def test_bad_input_gets_one_line(capsys, words, said):
     assert main(words.split()) == 2
     err = capsys.readouterr().err
     assert said in err and err.count("\n") == 1
+
+
+def test_without_a_terminal_a_study_is_told_in_lines(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(study, "load_study", lambda name: counting([]))
+    assert main(["study", "self_tuning", "--scale", "smoke", "--out", str(tmp_path / "out")]) == 0
+    assert [line.partition(" | ETA")[0] for line in capsys.readouterr().err.splitlines()[1:]] == [
+        f"onelife: self_tuning: {cell} | {part}%" for cell, part in (("a", "33.3"), ("b", "66.7"), ("c", "100.0"))
+    ]
 
 
 def test_list_shows_them_all(capsys):
