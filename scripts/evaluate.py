@@ -125,6 +125,7 @@ def _restore(run_dir: Path, config: ExperimentConfig) -> tuple[int, Any, int, An
     use_compile_cache()
     spec = environment_spec(config.game, config.environment)
     agent = make_agent_from(config)(spec)
+    template = jax.eval_shape(agent.init, jax.random.PRNGKey(0))  # a backend that is not there is told here
     checkpointer = Checkpointer(run_dir / CHECKPOINTS)
     try:
         found = checkpointer.restore()
@@ -135,7 +136,7 @@ def _restore(run_dir: Path, config: ExperimentConfig) -> tuple[int, Any, int, An
             params, steps = state["learner"]["inner"]["params"], state["progress"]["agent_steps"]
         except (KeyError, TypeError):
             raise ConfigError(f"{run_dir}: checkpoint {step} is of another version of onelife") from None
-        params = rebuild(jax.eval_shape(agent.init, jax.random.PRNGKey(0)), params)
+        params = rebuild(template, params)
     except CheckpointError as error:
         raise ConfigError(str(error)) from None
     return step, jax.device_put(params), steps * spec.frames_per_step, agent, checkpointer.events()

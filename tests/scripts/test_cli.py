@@ -291,8 +291,9 @@ def test_a_broken_pipe_of_its_own_is_not_hidden(monkeypatch):
         main(["doctor"])
 
 
-@pytest.mark.parametrize("words", ["train smoke", "study nodice_fig1 --out here", "bench memory"])
+@pytest.mark.parametrize("words", ["train smoke", "evaluate run", "study nodice_fig1 --out here", "bench memory"])
 def test_a_backend_that_is_not_there_is_one_line(here, words):
+    run_in(here / "run", preset("smoke"))
     code, said = piped("cat", *words.split(), JAX_PLATFORMS="bogus", PYTHONPATH=str(Path(__file__).parents[2]))
     last = said.splitlines()[-1]
     assert code == 2 and "Traceback" not in said
