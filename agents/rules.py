@@ -30,7 +30,7 @@ def rule_sizes(rule: Rule) -> dict[str, int]:
     try:
         hidden, predictions = rule["target"]["w"].shape
         _, embedding = rule["embed/~/linear_0"]["w"].shape
-    except (KeyError, ValueError):
+    except (AttributeError, KeyError, ValueError):
         raise ValueError("its arrays are not a rule's") from None
     sizes = {"predictions": predictions, "hidden": hidden, "embedding": embedding}
     made = jax.eval_shape(rule_network(INPUTS, **sizes).init, jax.random.key(0))
@@ -43,8 +43,11 @@ def load_rule(path: str | Path) -> Rule:
     """Reads what `save_rule` wrote. Raises ValueError, one line, where it is missing or holds something else."""
     rule: Rule = {}
     try:
-        with np.load(path) as file:
-            for name, array in file.items():
+        with Path(path).open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise ValueError("it is not a .npz file as `onelife study lpg_grid` writes it")
+            file.seek(0)
+            for name, array in np.load(file).items():
                 module, _, leaf = name.partition(_BETWEEN)
                 rule.setdefault(module, {})[leaf] = array
         rule_sizes(rule)
@@ -52,6 +55,7 @@ def load_rule(path: str | Path) -> Rule:
             raise ValueError("not all of its numbers are finite")
     except FileNotFoundError:
         raise ValueError(f"{str(path)!r} is missing: there is no such file") from None
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{str(path)!r} holds no rule ({' '.join(str(error).split())[:100]})") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        why = getattr(error, "strerror", None) or " ".join(str(error).split())[:100]
+        raise ValueError(f"{str(path)!r} holds no rule: {why}") from None
     return rule

@@ -107,7 +107,8 @@ class Agent(NamedTuple):
     uses_anchor: bool  # whether outer_loss reads anchor_logits [T+1, B, A], the policy at the window's start
     stream_score: Callable[..., Array]  # (output, trajectory) -> [B] Σ_t log π(a_t|s_t) of the real actions
     # (trajectory, logits=None) -> [B] what outer_loss stands for, with the opposite sign: earned by the policy that
-    # acted, or an estimate, by importance ratios, of what a policy with logits [T+1, B, A] would have earned
+    # acted, or an estimate, by importance ratios, of what a policy with logits [T+1, B, A] would have earned: asked for
+    # where batches lag, so that an agent which needs --lag 0 (bandit) may take the trajectory alone
     stream_return: Callable[..., Array]
     # (meta_params, output, trajectory) -> [B]: η's own charge beside the outer loss; θ is constant to it.
     meta_penalty: Callable[..., Array] | None = None

@@ -43,6 +43,16 @@ def _named(group: str, names: Iterable[str]) -> str:
     return " ".join(f"{group}.{name}" for name in names)
 
 
+_OF_THE_PLAIN_GRADIENT = ("lvc", "loaded_dice")  # surrogates that differ from plain in their second derivatives alone
+
+
+def _surrogate_matters(config: Any) -> bool:
+    # A trace goes on through all updates; in a sweep nothing is pulled back through a window's first one.
+    return config.inner.surrogate not in _OF_THE_PLAIN_GRADIENT or (
+        config.window > 1 or config.meta_gradient.differentiation != "reverse"
+    )
+
+
 _WEIGHTS = [name for name in HYPERPARAMETERS if name.endswith("_weight")]
 _HOW_TUNED = "meta_init. self_tuned.hidden self_tuned.history self_tuned.entropy_bound"
 # The outer loss, and what is there for second derivatives, matter to what tunes alone.
@@ -117,8 +127,15 @@ ROWS = [
         "--agent bandit, which has no network, no critic and no dials of its losses",
         "leave it out",
     ),
+    Row(
+        "inner.surrogate",
+        lambda config: config.agent != "impala" or config.inner.surrogate not in _OF_THE_PLAIN_GRADIENT,
+        "--agent impala, which tunes nothing",
+        "leave it out",
+    ),
     *(row for name in HYPERPARAMETERS for row in _where_tuned(name)),
     *_ours(
+        Row("inner.surrogate", _surrogate_matters, "--window 1", "use --window 2 or more, or --inner.surrogate plain"),
         _only("bandit.", "agent", "bandit"),
         _only("intrinsic.", "agent", "lirpg"),
         _only("lpg.", "agent", "lpg"),

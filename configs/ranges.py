@@ -1,8 +1,9 @@
 """The range of every number of the settings tree."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from actors.environments.make import MAX_ACTORS
+from configs.tree import ConfigError
 
 
 class Range(NamedTuple):
@@ -18,6 +19,12 @@ class Range(NamedTuple):
         if self.high is None:
             return above
         return above and (value < self.high if self.open_high else value <= self.high)
+
+    def check(self, name: str, value: Any) -> Any:
+        """`value`, or ConfigError where it is not within, naming the setting `name`."""
+        if value not in self:
+            raise ConfigError(f"{name}: {value} is not allowed; it must be {self}")
+        return value
 
     def __str__(self) -> str:
         if self.high is not None:

@@ -12,7 +12,7 @@ import typing
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
-_FLOAT32_MAX = 3.4028234e38
+_FLOAT32_MIN, _FLOAT32_MAX = 1.1754944e-38, 3.4028234e38  # of normal numbers: smaller ones count as 0
 
 
 class ConfigError(ValueError):
@@ -131,8 +131,12 @@ def check_type(setting: Setting) -> None:
     elif kind is float:
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             raise ConfigError(f"{name}: {value!r} is not a number")
-        if not math.isfinite(value) or abs(value) > _FLOAT32_MAX:
+        if not math.isfinite(value):
             raise ConfigError(f"{name}: {value} is not a finite number")
+        if abs(value) > _FLOAT32_MAX:
+            raise ConfigError(f"{name}: {value} is not allowed; float32 ends at {_FLOAT32_MAX:.3g}")
+        if 0 < abs(value) < _FLOAT32_MIN:
+            raise ConfigError(f"{name}: {value} is not allowed; float32 begins at {_FLOAT32_MIN:.3g}, next to 0")
     elif not isinstance(value, str):
         raise ConfigError(f"{name}: {value!r} is not text")
 

@@ -50,7 +50,7 @@ def check_devices(config: Any, num_devices: int) -> None:
     if config.streams % num_devices:
         raise ConfigError(
             f"--streams: {config.streams} do not divide over the {num_devices} devices of the learner"
-            f"; nearest: {_nearest_multiples(config.streams, num_devices)}"
+            f"; nearest: {nearest_multiples(config.streams, num_devices)}"
         )
 
 
@@ -59,8 +59,7 @@ def _check_range(setting: Setting) -> None:
     if allowed is None:
         return
     for value in setting.value if is_tuple(setting.type) else (setting.value,):
-        if value not in allowed:
-            raise ConfigError(f"{setting.flag}: {value} is not allowed; it must be {allowed}")
+        allowed.check(setting.flag, value)
 
 
 def _check_environment(config: Any) -> None:
@@ -78,7 +77,7 @@ def _check_streams(config: Any) -> None:
     if config.streams % config.actors:
         raise ConfigError(
             f"--streams: {config.streams} do not divide over --actors {config.actors}"
-            f"; nearest: {_nearest_multiples(config.streams, config.actors)}"
+            f"; nearest: {nearest_multiples(config.streams, config.actors)}"
         )
     if config.streams > config.actors * MAX_STREAMS:
         raise ConfigError(
@@ -264,7 +263,11 @@ def _check_correction(config: Any) -> None:
                 " out, or give a correction"
             )
         return
-    if config.agent == "impala" or config.lpg.rule:
+    if config.lpg.rule:
+        raise ConfigError(
+            f"--correction: {config.correction:g} has no effect with --rule, which holds the rule still; use 0"
+        )
+    if config.agent == "impala":
         raise ConfigError(
             f"--correction: {config.correction:g} has no effect with --agent {config.agent}, which tunes nothing"
             "; use 0, or an agent that does, stac for one"
@@ -307,6 +310,7 @@ def _check_correction(config: Any) -> None:
         )
 
 
-def _nearest_multiples(value: int, divisor: int) -> str:
+def nearest_multiples(value: int, divisor: int) -> str:
+    """The multiples of `divisor` on both sides of `value`, in words."""
     low = value // divisor * divisor
     return f"{low} or {low + divisor}" if low else str(divisor)

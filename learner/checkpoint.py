@@ -6,6 +6,7 @@ description of the nest with the CRC-32 of each array. Nothing is pickled, and n
 
 import json
 import logging
+import re
 import shutil
 import sys
 import zlib
@@ -16,6 +17,8 @@ import jax
 import numpy as np
 
 FORMAT = 1
+_DAMAGED = ".damaged"  # ends the name that a checkpoint found damaged is given before a save may take its place
+_KEEP_DAMAGED = 2
 
 
 class CheckpointError(ValueError):
@@ -85,8 +88,9 @@ class Checkpointer:
         """(step, state) of the newest readable checkpoint; None where no checkpoint was ever finished.
 
         Arrays come back as numpy, dicts, lists, tuples, None, bool, int, float and str as they were, a NamedTuple as
-        the dict of its fields: see `rebuild`. Damaged checkpoints are passed over with an event, and replaced by later
-        saves. Raises CheckpointError if none is readable or if they are of another format.
+        the dict of its fields: see `rebuild`. Damaged checkpoints are passed over with an event, and set aside by later
+        saves. Raises CheckpointError if none is readable, if they are of another format, or if the newest cannot be
+        read for a reason that may pass (memory, open files, the disk): that it is damaged is then not known.
         """
         self.wait()
         first_problem = None
@@ -120,13 +124,14 @@ class Checkpointer:
             return {int(path.name) for path in self._directory.iterdir() if path.name.isdigit()}
         except FileNotFoundError:
             return set()
+        except OSError as error:
+            raise CheckpointError(f"{self._directory} could not be read now: {error.strerror}; try again") from None
 
     def _start_save(self, step: int, structure: Any, arrays: dict[str, np.ndarray]) -> None:
         ocp = _orbax()
         # Orbax would neither overwrite a damaged checkpoint nor save below the newest step.
-        for unreadable in self._unreadable & self._steps():
-            shutil.rmtree(self._directory / str(unreadable))
-            self._drop_manager()
+        for unreadable in sorted(self._unreadable & self._steps()):
+            self._set_aside(unreadable)
         self._unreadable.clear()
         if self._manager is None:
             options = ocp.CheckpointManagerOptions(max_to_keep=self._keep, cleanup_tmp_directories=True, create=True)
@@ -138,6 +143,16 @@ class Checkpointer:
         self._saving = step
         if not self._manager.save(step, args=args, force=True):
             raise OSError("orbax declined to save")
+
+    def _set_aside(self, step: int) -> None:
+        """Renames a damaged checkpoint; the last few are kept."""
+        place = self._directory / f"{step}{_DAMAGED}"
+        older = [path for path in self._directory.glob(f"*{_DAMAGED}") if path != place]
+        older.sort(key=lambda path: path.stat().st_mtime)
+        for path in (place, *older[: len(older) - _KEEP_DAMAGED + 1]):
+            shutil.rmtree(path, ignore_errors=True)
+        (self._directory / str(step)).rename(place)
+        self._drop_manager()
 
     def _save_failed(self, step: int, error: Exception) -> None:
         self._saving = None
@@ -210,9 +225,24 @@ def _read(directory: Path) -> Any:
     except (CheckpointError, _Damaged):
         raise
     except Exception as error:
-        raise _Damaged(_one_line(error)) from error
+        if _is_damage(error):
+            raise _Damaged(_one_line(error)) from error
+        raise CheckpointError(
+            f"{directory} could not be read now: {_one_line(error)}; try again, or move it away to go on from the one"
+            " before"
+        ) from error
     finally:
         checkpointer.close()
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether an error of reading is for certain about what the files hold, not about the machine that reads them."""
+    if isinstance(error, ValueError):  # JSON, UTF-8, orbax and tensorstore, whose status comes first if it has a name
+        status = re.match(r"([A-Z_]+): ", str(error))
+        if status is None:
+            return "os_error_code" not in str(error)
+        return status[1] in ("DATA_LOSS", "OUT_OF_RANGE", "NOT_FOUND")
+    return isinstance(error, FileNotFoundError | KeyError)
 
 
 def _describe(state: Any) -> tuple[Any, dict[str, np.ndarray]]:

@@ -112,4 +112,4 @@ class LogConfig:
     report: bool = True
     """Draw report.html and curve.png when training ends; `onelife report RUN_DIR` draws them at any time."""
     max_nonfinite: int = 20
-    """Consecutive skipped non-finite updates after which training stops, with its last good state saved."""
+    """Consecutive skipped non-finite updates at which training stops, or one later, with its last good state saved."""

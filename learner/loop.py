@@ -157,7 +157,7 @@ class Loop:
             shares = {name.removeprefix(of): value for name, value in metrics.items() if name.startswith(of)}
             names = [name for name, value in shares.items() if not np.isfinite(np.linalg.norm(value))]
             self._event(f"skipped a step of η: non-finite meta-gradient in {_some(names)}")
-        limit = f"in a row (--log.max-nonfinite {self._log.max_nonfinite})"
+        limit = f"in a row (--log.max-nonfinite {self._log.max_nonfinite}, noticed up to one later)"
         inner, meta = int(np.asarray(state.skipped.inner_run)), int(np.asarray(state.skipped.meta_run))
         if inner >= self._log.max_nonfinite:
             raise Diverged(

@@ -1,12 +1,15 @@
 """`onelife`: the command line. Nothing heavy is imported before the input has been found right."""
 
+import importlib
+import os
+import select
 import sys
-from collections.abc import Callable
 from importlib import metadata
 
 from configs.tree import ConfigError, nearest
 from scripts.huge_pages import ask_for_huge_pages
 
+_BROKEN_PIPE = 141  # as of a process that SIGPIPE ends
 _HELP = """\
 onelife: meta-gradient reinforcement learning, agents that tune their own learning rule in one long life
 
@@ -24,6 +27,20 @@ onelife: meta-gradient reinforcement learning, agents that tune their own learni
 """
 
 
+# Name: the module whose `main` takes the words behind it. `train` looks at them before its module is imported.
+_MODULES = {
+    "evaluate": "scripts.evaluate",
+    "report": "scripts.report",
+    "compare": "scripts.compare",
+    "presets": "scripts.presets",
+    "study": "scripts.study",
+    "bench": "scripts.bench.command",
+    "doctor": "scripts.doctor",
+}
+COMMANDS = ("train", *_MODULES)
+_LEARNING = ("train", "study", "bench")
+
+
 def train(words: list[str]) -> int:
     from scripts.parse import check_run_dir, parse_resume, parse_train
 
@@ -39,54 +56,6 @@ def train(words: list[str]) -> int:
     return run(config)
 
 
-def evaluate(words: list[str]) -> int:
-    from scripts.evaluate import main as run
-
-    return run(words)
-
-
-def report(words: list[str]) -> int:
-    from scripts.report import main as run
-
-    return run(words)
-
-
-def compare(words: list[str]) -> int:
-    from scripts.compare import main as run
-
-    return run(words)
-
-
-def presets(words: list[str]) -> int:
-    from scripts.presets import main as run
-
-    return run(words)
-
-
-def study(words: list[str]) -> int:
-    from scripts.study import main as run
-
-    return run(words)
-
-
-def bench(words: list[str]) -> int:
-    from scripts.bench.command import main as run
-
-    return run(words)
-
-
-def doctor(words: list[str]) -> int:
-    from scripts.doctor import main as run
-
-    return run(words)
-
-
-COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    command.__name__: command for command in (train, evaluate, report, compare, presets, study, bench, doctor)
-}
-_LEARNING = ("train", "study", "bench")
-
-
 def version() -> str:
     try:
         return metadata.version("onelife")
@@ -97,27 +66,52 @@ def version() -> str:
 def main(argv: list[str] | None = None) -> int:
     """Runs one command. Returns the exit code: 2 where the input is wrong, told in one line on stderr."""
     words = sys.argv[1:] if argv is None else list(argv)
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(_HELP, end="")
-        return 0
-    if words[0] in ("--version", "version"):
-        print(f"onelife {version()}")
-        return 0
     try:
-        command = COMMANDS.get(words[0])
-        if command is None:
-            raise ConfigError(f"{words[0]}: unknown command; choose from {', '.join(COMMANDS)}{_hint(words[0])}")
-        if argv is None and words[0] in _LEARNING:  # not where another program calls
+        if argv is None and words and words[0] in _LEARNING:  # not where another program calls
             ask_for_huge_pages()
-        return command(words[1:])
+        code = _run(words)
+        sys.stdout.flush()
+        return code
     except ConfigError as error:
         print(f"onelife: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("onelife: interrupted", file=sys.stderr)
         return 130
-    except SystemExit as stop:  # tyro and argparse end their help this way
+    except SystemExit as stop:  # tyro, argparse and, where nobody reads on, rich end this way
+        if isinstance(stop.__context__, BrokenPipeError):
+            return _BROKEN_PIPE
         return stop.code if isinstance(stop.code, int) else 1
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where Python writes what is left, at its end
+        return _BROKEN_PIPE
+    except RuntimeError as error:
+        if "Unable to initialize backend" not in str(error):
+            raise
+        print(f"onelife: JAX: {' '.join(str(error).split())}; see onelife doctor", file=sys.stderr)
+        return 2
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_HELP, end="")
+        return 0
+    name, *rest = words
+    if name in ("--version", "version"):
+        print(f"onelife {version()}")
+        return 0
+    if name not in COMMANDS:
+        raise ConfigError(f"{name}: unknown command; choose from {', '.join(COMMANDS)}{_hint(name)}")
+    return train(rest) if name == "train" else importlib.import_module(_MODULES[name]).main(rest)
+
+
+def _nobody_reads() -> bool:
+    """Whether stdout is a pipe whose reader is gone (`onelife doctor | head -1`)."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _hint(word: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from configs.tree import ConfigError, flag, leaves
 from scripts.figure import panels
-from scripts.parse import Parser, read_run
+from scripts.parse import Parser, read_run, writing
 from scripts.studies.statistics import draw_interval, interval
 
 OUT = "comparison.png"
@@ -30,32 +30,23 @@ class Run(NamedTuple):
 
 
 def main(words: list[str]) -> int:
-    """Runs the command; returns its exit code: 2 where the input is wrong, told in one line on stderr."""
+    """Runs the command; returns its exit code: 2 where no run can be read."""
     parser = Parser(
-        prog="onelife compare",
-        description="Draws returns and meta-parameters of several runs, with 95 % intervals over seeds.",
-        allow_abbrev=False,
+        "onelife compare", "Draws returns and meta-parameters of several runs, with 95 % intervals over seeds."
     )
     parser.add_argument("run_dirs", metavar="RUN_DIR", nargs="+", help="directories of the runs")
     parser.add_argument("--out", default=OUT, metavar="FILE", help=f"where the picture goes (default {OUT})")
-    try:
-        options = parser.parse_args(words)
-        if Path(options.out).suffix not in (".png", ".svg", ".pdf"):
-            raise ConfigError(f"--out: {options.out!r} is not allowed; it must end in .png, .svg or .pdf")
-        runs, skipped = read_runs(options.run_dirs)
-        for line in skipped:
-            print(f"onelife: skipped: {line}", file=sys.stderr)
-        if not runs:
-            return 2
-        for line in draw(grouped(runs), options.out):
-            print(line)
-    except ConfigError as error:
-        print(f"onelife: {error}", file=sys.stderr)
+    options = parser.parse_args(words)
+    if Path(options.out).suffix not in (".png", ".svg", ".pdf"):
+        raise ConfigError(f"--out: {options.out!r} is not allowed; it must end in .png, .svg or .pdf")
+    runs, skipped = read_runs(options.run_dirs)
+    for line in skipped:
+        print(f"onelife: skipped: {line}", file=sys.stderr)
+    if not runs:
         return 2
-    except OSError as error:
-        print(f"onelife: --out: {options.out} cannot be written: {error.strerror}", file=sys.stderr)
-        return 2
-    print(options.out)
+    with writing("--out", options.out):
+        said = list(draw(grouped(runs), options.out))
+    print(*said, options.out, sep="\n")
     return 0
 
 
@@ -125,7 +116,8 @@ def draw(groups: dict[str, list[Run]], out: str | Path) -> Iterator[str]:
             axis.set_xlim(left=0)
             axis.xaxis.set_major_formatter(EngFormatter(sep=""))
             axis.ticklabel_format(axis="y", useOffset=False)
-            axis.legend()
+            if axis.lines:  # there may be no score yet
+                axis.legend()
     for label in groups:
         first, *others = lines.get(label, ["not known yet"])
         yield f"{label}: {score} {first}"

@@ -4,7 +4,6 @@ import importlib.util
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -56,23 +55,16 @@ def packages() -> Iterator[Finding]:
 
 def package(requirement: str) -> Finding:
     """`name>=low,<high` against what is installed."""
-    name = re.match(r"[\w.-]+", requirement).group()
+    from packaging.requirements import Requirement  # where it is missing that is a finding, too
+
+    wanted = Requirement(requirement)
     try:
-        version = metadata.version(name)
+        version = metadata.version(wanted.name)
     except metadata.PackageNotFoundError:
-        return Finding("FAILED", f"{name} is not installed", INSTALL)
-    for operator, bound in re.findall(r"(>=|<)\s*([\d.]+)", requirement):
-        if (_numbers(version) >= _numbers(bound)) != (operator == ">="):
-            return Finding("FAILED", f"{name} {version} is not {operator}{bound}", INSTALL)
-    return Finding("ok", f"{name} {version}")
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """1.2.0rc1 -> (1, 2): the leading numbers, without trailing zeros, so that 1.2 equals 1.2.0."""
-    numbers = [int(part) for part in re.match(r"\d+(\.\d+)*", version).group().split(".")]
-    while numbers and numbers[-1] == 0:
-        numbers.pop()
-    return tuple(numbers)
+        return Finding("FAILED", f"{wanted.name} is not installed", INSTALL)
+    if not wanted.specifier.contains(version, prereleases=True):
+        return Finding("FAILED", f"{wanted.name} {version} is not {wanted.specifier}", INSTALL)
+    return Finding("ok", f"{wanted.name} {version}")
 
 
 def folders() -> Iterator[Finding]:
@@ -182,7 +174,7 @@ def self_check() -> Iterator[Finding]:
 
 def main(args: list[str]) -> int:
     """Prints what it finds, line by line. Returns 0, or 1 where something failed."""
-    parser = Parser(prog="onelife doctor", description="Checks this machine and this installation.")
+    parser = Parser("onelife doctor", "Checks this machine and this installation.")
     parser.add_argument("--ray", action="store_true", help="start a local Ray cluster too (takes some seconds)")
     options = parser.parse_args(args)
     # Ray comes before JAX, which starts threads that a later fork of Ray's would copy.

@@ -12,11 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from actors.environments.make import MAX_STREAMS
 from configs.experiment import ExperimentConfig
-from configs.tree import ConfigError, nearest
+from configs.ranges import COUNT, RANGES, Range
+from configs.tree import ConfigError
 from scripts.compile_cache import use_compile_cache
 from scripts.parse import Parser, read_run
 from scripts.play import ENDLESS_GAMES, Player, check_video, film, make, play_episodes
+from scripts.progress import eta
 from scripts.run_dir import CHECKPOINTS
 
 EPISODES = 30
@@ -28,30 +31,7 @@ _HUMAN_SCORES = Path(__file__).with_name("atari57_human_random.csv")
 
 
 def main(words: list[str]) -> int:
-    """Runs the command; returns its exit code: 2 where the input is wrong, told in one line on stderr."""
-    from learner.checkpoint import CheckpointError
-
-    try:
-        return _evaluate(words)
-    except (ConfigError, CheckpointError) as error:
-        print(f"onelife: {error}", file=sys.stderr)
-        return 2
-
-
-def human_normalised_score(game: str, score: float) -> float | None:
-    """(score - random) / (human - random) for 57 games, None for others.
-
-    The scores are those of no-op starts (Wang et al. 2016, as in dqn_zoo); tables of human starts differ.
-    """
-    with _HUMAN_SCORES.open(newline="") as file:
-        for row in csv.DictReader(file):
-            if f"atari:{row['game']}" == game:
-                random, human = float(row["random"]), float(row["human"])
-                return (score - random) / (human - random)
-    return None
-
-
-def _evaluate(words: list[str]) -> int:
+    """Runs the command; returns its exit code."""
     options = _parse(words)
     run_dir = Path(options.run_dir)
     config = read_run(options.run_dir, "RUN_DIR")
@@ -88,37 +68,38 @@ def _evaluate(words: list[str]) -> int:
     return 0
 
 
+def human_normalised_score(game: str, score: float) -> float | None:
+    """(score - random) / (human - random) for 57 games, None for others.
+
+    The scores are those of no-op starts (Wang et al. 2016, as in dqn_zoo); tables of human starts differ.
+    """
+    with _HUMAN_SCORES.open(newline="") as file:
+        for row in csv.DictReader(file):
+            if f"atari:{row['game']}" == game:
+                random, human = float(row["random"]), float(row["human"])
+                return (score - random) / (human - random)
+    return None
+
+
 def _parse(words: list[str]) -> Any:
-    parser = Parser(
-        prog="onelife evaluate", description="Plays complete episodes with the newest checkpoint.", allow_abbrev=False
-    )
+    parser = Parser("onelife evaluate", "Plays complete episodes with the newest checkpoint.")
     parser.add_argument("run_dir", metavar="RUN_DIR", help="directory of the run")
-    parser.add_argument("--episodes", type=int, metavar="N", help=f"how many episodes (default {EPISODES})")
-    policy = parser.add_mutually_exclusive_group()
-    policy.add_argument("--sampled", action="store_true", help="draw actions from the policy, as in training (default)")
-    policy.add_argument("--greedy", action="store_true", help="take the most probable action")
-    parser.add_argument("--streams", type=int, metavar="B", help=f"games side by side (default {STREAMS} or N)")
-    parser.add_argument("--seed", type=int, metavar="S", help="seed of games and actions (default: the run's)")
+    parser.add_integer("--episodes", COUNT, metavar="N", help=f"how many episodes (default {EPISODES})")
+    parser.add_argument("--greedy", action="store_true", help="take the most probable action (default: draw them)")
+    streams = Range(1, MAX_STREAMS)
+    parser.add_integer("--streams", streams, metavar="B", help=f"games side by side (default {STREAMS} or N)")
+    seeds = Range(0, 2**31 - 1)
+    parser.add_integer("--seed", seeds, metavar="S", help="seed of games and actions (default: the run's)")
     parser.add_argument("--video", metavar="FILE", help="film one more episode into FILE.mp4, .webm or .gif")
-    parser.add_argument(
-        "--max-episode-frames", type=int, metavar="N", help="Atari: end episodes after N frames (default: the run's)"
+    frames = RANGES["environment.max_episode_frames"]
+    parser.add_integer(
+        "--max-episode-frames", frames, metavar="N", help="Atari: end episodes after N frames (default: the run's)"
     )
-    known = [flag for action in parser._actions for flag in action.option_strings]
-    for word in words:
-        key = word.partition("=")[0]
-        if key.startswith("--") and key not in known:
-            raise ConfigError(f"{key}: unknown option of onelife evaluate{nearest(key, known)}")
     return parser.parse_args(words)
 
 
 def _check(options: Any, config: ExperimentConfig) -> ExperimentConfig:
     """Raises ConfigError at options that cannot be; returns the settings with the ones that options change."""
-    for name in ("episodes", "streams", "max_episode_frames"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise ConfigError(f"--{name.replace('_', '-')}: {value} is not positive")
-    if options.seed is not None and not 0 <= options.seed < 2**31:
-        raise ConfigError(f"--seed: {options.seed} is not in 0 to {2**31 - 1}")
     if config.game in ENDLESS_GAMES and options.episodes:
         raise ConfigError(
             f"--episodes: {config.game} has no episodes; without it, {ENDLESS_STEPS:,} steps are played in each stream"
@@ -144,16 +125,20 @@ def _restore(run_dir: Path, config: ExperimentConfig) -> tuple[int, Any, int, An
     use_compile_cache()
     spec = environment_spec(config.game, config.environment)
     agent = make_agent_from(config)(spec)
+    template = jax.eval_shape(agent.init, jax.random.PRNGKey(0))  # a backend that is not there is told here
     checkpointer = Checkpointer(run_dir / CHECKPOINTS)
-    found = checkpointer.restore()
-    if found is None:
-        raise CheckpointError(f"{run_dir} has no checkpoint yet")
-    step, state = found
     try:
-        params, steps = state["learner"]["inner"]["params"], state["progress"]["agent_steps"]
-    except (KeyError, TypeError):
-        raise CheckpointError(f"{run_dir}: checkpoint {step} is of another version of onelife") from None
-    params = rebuild(jax.eval_shape(agent.init, jax.random.PRNGKey(0)), params)
+        found = checkpointer.restore()
+        if found is None:
+            raise ConfigError(f"{run_dir} has no checkpoint yet")
+        step, state = found
+        try:
+            params, steps = state["learner"]["inner"]["params"], state["progress"]["agent_steps"]
+        except (KeyError, TypeError):
+            raise ConfigError(f"{run_dir}: checkpoint {step} is of another version of onelife") from None
+        params = rebuild(template, params)
+    except CheckpointError as error:
+        raise ConfigError(str(error)) from None
     return step, jax.device_put(params), steps * spec.frames_per_step, agent, checkpointer.events()
 
 
@@ -162,10 +147,13 @@ class _Counter:
 
     def __init__(self, episodes: int):
         self._episodes = episodes
+        self._started = time.monotonic()
         self._last = -math.inf
 
     def __call__(self, count: int, score: float) -> None:
-        text, now = f"episode {count} of {self._episodes}: return {score:g}", time.monotonic()
+        now = time.monotonic()
+        left = eta(self._episodes - count, count / (now - self._started))
+        text = f"episode {count} of {self._episodes}: return {score:g}, ETA {left}"
         if sys.stderr.isatty():
             sys.stderr.write(f"\r\x1b[K{text}" + ("\n" if count == self._episodes else ""))
             sys.stderr.flush()

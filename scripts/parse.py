@@ -9,6 +9,7 @@ import difflib
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,16 +18,51 @@ import tyro
 from configs.experiment import ExperimentConfig, added_since, from_json
 from configs.given import check_given
 from configs.presets import DEFAULT, PRESETS, preset, summary
-from configs.tree import ConfigError, Setting, from_text, is_tuple, item_type, leaves, override
+from configs.ranges import COUNT, Range
+from configs.tree import ConfigError, Setting, from_text, is_tuple, item_type, leaves, nearest, override
 from scripts.run_dir import CONFIG, LOCK, read_config
 
 SHORT = {"--rule": "--lpg.rule"}  # what has a short name, and is not a setting of the whole experiment
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose mistakes are ConfigErrors, so one line."""
+    """argparse whose mistakes are ConfigErrors, so one line; options are spelled out, and given once."""
+
+    def __init__(self, prog: str, description: str):
+        self._options: list[str] = []
+        super().__init__(prog=prog, description=description, allow_abbrev=False)
+
+    def add_argument(self, *names: str, **settings: Any) -> argparse.Action:
+        action = super().add_argument(*names, **settings)
+        self._options += action.option_strings
+        return action
+
+    def add_integer(self, name: str, allowed: Range, **settings: Any) -> None:
+        """An option whose value is a number, or numbers, in that range."""
+
+        def read(text: str) -> int:
+            try:
+                return allowed.check(name, from_text(name.lstrip("-"), int, text))
+            except ConfigError as error:
+                raise argparse.ArgumentTypeError(str(error).removeprefix(f"{name}: ")) from None
+
+        self.add_argument(name, type=read, **settings)
+
+    def parse_args(self, words: list[str]) -> argparse.Namespace:
+        keys = [word.partition("=")[0] for word in words]
+        for key in keys:
+            if key.startswith("--") and key not in self._options:
+                raise ConfigError(f"{key}: unknown option of {self.prog}{nearest(key, self._options)}")
+            if key in self._options and keys.count(key) > 1:
+                raise ConfigError(f"{key}: given twice")
+        options, rest = self.parse_known_args(words)
+        if rest:
+            raise ConfigError(f"{rest[0]}: unexpected; see {self.prog} --help")
+        return options
 
     def error(self, message: str) -> NoReturn:
+        if message.startswith("argument "):
+            raise ConfigError(message.removeprefix("argument "))
         raise ConfigError(f"{self.prog.removeprefix('onelife ')}: {message}; see {self.prog} --help")
 
 
@@ -77,6 +113,8 @@ def parse_words(words: list[str], config: ExperimentConfig) -> dict[str, Any]:
         setting = settings.get(key.replace("_", "-"))
         if setting is None:
             raise ConfigError(_unknown(key, settings))
+        if setting.path in parsed:
+            raise ConfigError(f"{setting.flag}: given twice")
         index += 1
         many = is_tuple(setting.type)
         values = [value] if has_value else []
@@ -85,6 +123,9 @@ def parse_words(words: list[str], config: ExperimentConfig) -> dict[str, Any]:
             index += 1
         if not many and not values:
             raise ConfigError(f"{setting.flag}: a value is missing")
+        for text in values:
+            if many and "," in text:
+                raise ConfigError(f"{setting.flag}: {text!r} is one word (write {' '.join(text.split(','))})")
         items = [from_text(setting.path, item_type(setting.type), text) for text in values]
         parsed[setting.path] = tuple(items) if many else items[0]
     return parsed
@@ -131,15 +172,15 @@ def parse_resume(words: list[str]) -> tuple[str, dict[str, int]] | None:
         key = rest.pop(0)
         if key not in ("--resume", "--frames"):
             raise ConfigError(f"{key}: cannot be given with --resume, which goes on as before; only --frames N can")
-        if not rest or rest[0].startswith("--"):
+        if key in given:
+            raise ConfigError(f"{key}: given twice")
+        if not rest or rest[0].startswith("--") or not rest[0]:
             raise ConfigError(f"{key}: a value is missing")
         given[key] = rest.pop(0)
     config = read_run(given["--resume"], "--resume")
     if "--frames" not in given:
         return given["--resume"], {}
-    frames = from_text("frames", int, given["--frames"])
-    if frames <= 0:
-        raise ConfigError(f"--frames: {frames} is not allowed; it must be 1 or more")
+    frames = COUNT.check("--frames", from_text("frames", int, given["--frames"]))
     return given["--resume"], {"frames": frames} if frames != config.frames else {}
 
 
@@ -159,6 +200,15 @@ def read_run(run_dir: str, name: str) -> ExperimentConfig:
     if added := added_since(data):
         print(f"onelife: {run_dir}: {added}", file=sys.stderr)
     return config
+
+
+@contextlib.contextmanager
+def writing(name: str, path: str | Path) -> Iterator[None]:
+    """Where the block cannot write `path`, a ConfigError that names it and the setting `name`."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"{name}: {str(path)!r} cannot be written ({error.strerror or error})") from None
 
 
 def check_run_dir(run_dir: str) -> None:

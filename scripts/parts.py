@@ -66,7 +66,8 @@ def life_too_short(config: ExperimentConfig, spec: Any, learner: Any) -> str:
     window = f"--window {config.window}"
     if learner.span != config.window:
         window = f"K + L - 1 of {window} and --bootstrap.updates {config.bootstrap.updates}"
-    return f"η will not move: the life has about {updates:,} updates, the window {learner.span:,} ({window})"
+    life = f"about {updates:,} update{'s' * (updates > 1)}"
+    return f"η will not move: the life has {life}, the window {learner.span:,} ({window})"
 
 
 def make_fitting_learner(config: ExperimentConfig, spec: Any) -> tuple[Any, str]:

@@ -23,7 +23,7 @@ _SYMBOLS = {
 
 def main(args: list[str]) -> int:
     """Prints the table and each preset's source. Returns the exit code."""
-    parser = Parser(prog="onelife presets", description="Lists the presets of onelife train.")
+    parser = Parser("onelife presets", "Lists the presets of onelife train.")
     parser.parse_args(args)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("preset", "agent", "game", "self-tuned"):

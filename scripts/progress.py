@@ -114,7 +114,7 @@ class Progress:
 
     def _eta(self, rate: float) -> str:
         left = max(0, self._total_frames - self._count("env_frames"))  # the last batch may go beyond
-        return _duration(left / rate) if rate > 0 else "-"
+        return eta(left, rate)
 
     def _line(self) -> str:
         frames_rate, updates_rate = self._rates()
@@ -183,6 +183,28 @@ class Progress:
 
     def _tail(self) -> list[Text]:
         return [Text(event, style="yellow", overflow="ellipsis", no_wrap=True) for event in list(self._events)]
+
+
+class PartLines:
+    """Where there is no terminal: a line on stderr about the part of something that is done, one per interval."""
+
+    def __init__(self) -> None:
+        self._started = self._last = time.monotonic()
+        self._first: float | None = None  # done before
+
+    def __call__(self, what: str, part: float) -> None:
+        """`what` is being done; `part` of all is, from 0 to 1."""
+        now = time.monotonic()
+        self._first = part if self._first is None else self._first
+        if now - self._last >= LINE_SECONDS:
+            self._last = now
+            rate = (part - self._first) / (now - self._started)
+            print(f"onelife: {what} | {part:.1%} | ETA {eta(1 - part, rate)}", file=sys.stderr, flush=True)
+
+
+def eta(left: float, rate: float) -> str:
+    """How long what is left takes at a rate a second; a dash where nothing moves."""
+    return _duration(left / rate) if rate > 0 else "-"
 
 
 def sparkline(values: list[float], width: int = SPARKLINE_WIDTH) -> str:

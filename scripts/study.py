@@ -1,6 +1,5 @@
 """`onelife study`: runs a study, or lists them."""
 
-import importlib
 import os
 import sys
 from concurrent.futures.process import BrokenProcessPool
@@ -11,10 +10,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from configs.ranges import COUNT
 from configs.tree import ConfigError, check_choice
 from scripts.compile_cache import compiled_for
 from scripts.parse import Parser
+from scripts.progress import PartLines
 from scripts.studies.base import PAGE, SCALES, Study, run_study, times
+from scripts.studies.jobs import load_study
 
 STUDIES = (
     "nodice_fig1",
@@ -38,37 +40,25 @@ STUDIES = (
 
 
 def main(words: list[str]) -> int:
-    """Runs the command; returns its exit code: 2 where the input is wrong, told in one line on stderr."""
-    parser = Parser(prog="onelife study", description="Runs a study; goes on where it was stopped.", allow_abbrev=False)
+    """Runs the command; returns its exit code."""
+    parser = Parser("onelife study", "Runs a study; goes on where it was stopped.")
     parser.add_argument("name", nargs="?", metavar="NAME", help="which; --list shows them")
     parser.add_argument("--list", action="store_true", help="what there is, and how long each takes")
     parser.add_argument("--scale", default="small", help=f"{', '.join(SCALES)} (default: small)")
-    parser.add_argument("--seeds", type=int, help="how many; the default is the scale's own")
-    parser.add_argument("--jobs", type=int, help="cells side by side (default: one to a core; 1 at smoke and on GPUs)")
+    parser.add_integer("--seeds", COUNT, help="how many; the default is the scale's own")
+    parser.add_integer("--jobs", COUNT, help="cells side by side (default: one to a core; 1 at smoke and on GPUs)")
     parser.add_argument("--out", help="where its table, figures and page go (default: studies/NAME-SCALE)")
-    try:
-        options = parser.parse_args(words)
-        if options.list:
-            return _list()
-        if options.name is None:
-            raise ConfigError("onelife study: NAME is missing; --list shows them")
-        check_choice("NAME", options.name, STUDIES)
-        check_choice("--scale", options.scale, SCALES)
-        if options.seeds is not None and options.seeds < 1:
-            raise ConfigError(f"--seeds: {options.seeds} is not allowed; it must be 1 or more")
-        if options.jobs is not None and options.jobs < 1:
-            raise ConfigError(f"--jobs: {options.jobs} is not allowed; it must be 1 or more")
-        study = load_study(options.name)
-        seeds = options.seeds or study.seeds[options.scale]
-        out = Path(options.out or f"studies/{options.name}-{options.scale}")
-        return _run(options.name, study, options.scale, seeds, out, _jobs(options))
-    except ConfigError as error:
-        print(f"onelife: {error}", file=sys.stderr)
-        return 2
-
-
-def load_study(name: str) -> Study:
-    return importlib.import_module(f"scripts.studies.{name}").STUDY
+    options = parser.parse_args(words)
+    if options.list:
+        return _list()
+    if options.name is None:
+        raise ConfigError("study: NAME is missing; --list shows them")
+    check_choice("NAME", options.name, STUDIES)
+    check_choice("--scale", options.scale, SCALES)
+    study = load_study(options.name)
+    seeds = options.seeds or study.seeds[options.scale]
+    out = Path(options.out or f"studies/{options.name}-{options.scale}")
+    return _run(options.name, study, options.scale, seeds, out, _jobs(options))
 
 
 def _list() -> int:
@@ -97,12 +87,17 @@ def _run(name: str, study: Study, scale: str, seeds: int, out: Path, jobs: int) 
     console.print(f"{name} at {scale} on two CPU cores: {study.minutes[scale]}")
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     try:
-        progress = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+        columns = (*columns, TimeElapsedColumn(), TimeRemainingColumn())
+        progress = Progress(*columns, console=console, disable=not console.is_terminal)
+        lines = PartLines()
         with progress as bar, compiled_for(scale):
             task = bar.add_task(name, total=1.0)
 
             def tell(what: str, fraction: float) -> None:
-                bar.update(task, description=f"{name}: {what}", completed=fraction)
+                if console.is_terminal:
+                    bar.update(task, description=f"{name}: {what}", completed=fraction)
+                else:
+                    lines(f"{name}: {what}", fraction)
 
             verdicts = run_study(name, study, scale, seeds, out, tell, jobs)
     except KeyboardInterrupt:

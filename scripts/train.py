@@ -5,6 +5,7 @@ import multiprocessing
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,6 +21,7 @@ from scripts.run_dir import CHECKPOINTS, RunDirectory, new_directory, read_confi
 
 STOP_SECONDS = 20.0  # deadline for the actors' end
 READ_SECONDS = 600.0  # deadline for the reading of a checkpoint
+WIDE = 2_048  # units of a hidden layer whose parameters may be what memory does not suffice for
 
 
 def train(config: ExperimentConfig) -> int:
@@ -63,28 +65,47 @@ def _run(config: ExperimentConfig, resumed: bool) -> int:
         config = dataclasses.replace(config, run_dir=str(path))
     opened = RunDirectory.resume(config.run_dir, devices) if resumed else None
     with opened or RunDirectory.create(config.run_dir, to_json(config), devices) as run:
-        if resumed:
-            if added := added_since(read_config(config.run_dir)):
-                run.event(added)
-            run.write_config(to_json(config))
         try:
-            return _Session(config, run, resumed).run(make_pool)
+            session = _Session(config, run, resumed)
+            if resumed:
+                _update_config(config, run, session.lived_frames())
+            return session.run(make_pool)
         except (jax.errors.JaxRuntimeError, MemoryError) as error:
             if not isinstance(error, MemoryError) and not _no_memory(error):
                 raise
-            reason = " ".join(str(error).split())[:200]
+            reason = _told(error)[:200]
         said = f"out of memory ({reason}); {_less_memory(config, Checkpointer(run.checkpoints).latest_step())}"
         run.event(f"stopped: {said}")
         print(f"onelife: {said}", file=sys.stderr)
         return 1
 
 
+def _update_config(config: ExperimentConfig, run: RunDirectory, lived_frames: int) -> None:
+    """Keeps the settings that a run goes on with. Raises ConfigError where they end it before where it is."""
+    before = read_config(run.path)
+    if before.get("frames") != config.frames < lived_frames:
+        raise ConfigError(
+            f"--frames: {config.frames} is below the {lived_frames:,} frames that {config.run_dir} has lived; give"
+            " more, or leave it out"
+        )
+    if added := added_since(before):
+        run.event(added)
+    run.write_config(to_json(config))
+
+
 def _less_memory(config: ExperimentConfig, step: int | None) -> str:
     """What to do where memory did not suffice; `step`: the newest checkpoint."""
     less = f"--streams {config.streams}, --unroll {config.unroll}, --window {config.window}"
+    if config.network.torso == "mlp" and max(config.network.hidden, default=0) >= WIDE:
+        less += f", --network.hidden {' '.join(map(str, config.network.hidden))}"
     if config.meta_gradient.linearization != "rebuild":
         less += "; or use --meta-gradient.linearization rebuild"
     return f"start again with less of {less}" + (f"; the state of update {step} is kept" if step is not None else "")
+
+
+def _told(error: Exception) -> str:
+    """Its message as a part of a line."""
+    return " ".join(str(error).split()).rstrip(".")
 
 
 def _no_memory(error: Exception) -> bool:
@@ -145,6 +166,10 @@ class _Session:
             what = error if isinstance(error, CheckpointError) else f"checkpoint of another version: {error!r}"
             raise ConfigError(f"--resume {self._config.run_dir}: {what}") from None
 
+    def lived_frames(self) -> int:
+        """Emulator frames up to here."""
+        return self._restored["progress"]["agent_steps"] * self._spec.frames_per_step if self._restored else 0
+
     def run(self, make_pool: Any) -> int:
         import jax
 
@@ -188,7 +213,7 @@ class _Session:
                     event(text)
                 return saved
 
-            for text in filter(None, (self._kept, life_too_short(config, self._spec, self._learner))):
+            for text in filter(None, (self._kept, *(() if self._restored else self._warnings()))):
                 event(text)
             if self._restored is not None:
                 begins = f"resumed at update {state.inner_updates}" if self._restored else "no checkpoint: begins anew"
@@ -220,11 +245,18 @@ class _Session:
                     logger.close()
         return self._farewell(outcome if failure is None else None, failure, signals.number)
 
+    def _warnings(self) -> Iterator[str]:
+        """What may not be meant, of a new life."""
+        yield life_too_short(self._config, self._spec, self._learner)
+        network = self._config.network
+        if network.torso == "mlp" and not network.hidden and not network.lstm:
+            yield "--network.hidden has no value: policy and critic are linear"
+
     def _farewell(self, outcome: Any, failure: Exception | None, number: int) -> int:
         """The last words, on stderr, and the report if it is wanted. Returns the exit code."""
         where = self._config.run_dir
         if failure is not None:
-            print(f"onelife: {failure}; {self._way_on(failure)}", file=sys.stderr)
+            print(f"onelife: {_told(failure)}; {self._way_on(failure)}", file=sys.stderr)
             return 1
         updates = outcome.state.inner_updates
         # A life that a signal cut short is not a finished one to whoever waits for this process.

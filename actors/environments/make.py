@@ -25,6 +25,8 @@ def normalise_game(name: str) -> str:
     """
     prefix, colon, rest = name.partition(":")
     if colon and prefix.strip().lower() == "atari":
+        if (own := rest.strip().lower()) in JAX_GAMES:
+            raise ValueError(f"unknown game {name!r}: {own} is not of Atari; write {own}")
         return f"atari:{atari.canonical_game(rest)}"
     games = f"{', '.join(JAX_GAMES)} or an Atari game that EnvPool ships"
     game = match_name(name, (*JAX_GAMES, *atari.list_games()), games)

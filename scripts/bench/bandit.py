@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from configs.ranges import Range
 from configs.tree import override
 from scripts.bench.chart import draw_bars
 from scripts.bench.output import add_out, check_out, write
@@ -43,15 +44,13 @@ class Ours:
 
 def main(words: list[str]) -> int:
     """Measures in turns, prints a table, writes its figures as JSON. Returns the exit code."""
-    parser = Parser(prog="onelife bench bandit", description="seconds of an update of η on No DICE's bandit, λ = 1")
-    parser.add_argument("--lives", type=int, default=1_000, help="lives of an update (default 1000, the paper's)")
-    parser.add_argument("--rounds", type=int, default=10, help="updates measured of every case (default 10)")
+    parser = Parser("onelife bench bandit", "seconds of an update of η on No DICE's bandit, λ = 1")
+    parser.add_integer("--lives", Range(PART), default=1_000, help="lives of an update (default 1000, the paper's)")
+    parser.add_integer("--rounds", Range(2), default=10, help="updates measured of every case (default 10)")
     parser.add_argument("--torch", default=sys.executable, help="a Python that has torch (default: this one)")
     add_out(parser, "bench_bandit")
     given = parser.parse_args(words)
     check_out(given.out)
-    if given.lives < PART or given.rounds < 2:
-        parser.error(f"--lives must be {PART} or more, --rounds 2 or more")
     _torch(given.torch, "side", PART, 0)  # that it is there, before anything is compiled
     seconds: dict[str, list[float]] = {OURS: [], SIDE: [], ONE: []}
     gradients: dict[str, list[list[float]]] = {OURS: [], SIDE: []}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.figure import panels
+from scripts.parse import writing
 
 _APART = 50.0  # from this ratio of the longest bar to the shortest on, they are drawn on a logarithmic scale
 
@@ -22,7 +23,7 @@ def draw_bars(figures: str | Path, measured: Mapping[str, Mapping[str, Sequence[
     path = Path(figures).with_suffix(".png")
     measured = {what: {name: own for name, own in cases.items() if own} for what, cases in measured.items()}
     measured = {what: cases for what, cases in measured.items() if cases}
-    with panels(path, len(measured)) as axes:
+    with writing("--out", path), panels(path, len(measured)) as axes:
         for axis, (what, cases) in zip(axes, measured.items(), strict=True):
             draw_panel(axis, what, cases)
     return path

@@ -1,7 +1,6 @@
 """`onelife bench [WHAT]`: which benchmark."""
 
-import functools
-from collections.abc import Callable
+import importlib
 
 from configs.tree import check_choice
 
@@ -13,60 +12,16 @@ onelife bench: measured side by side, on this machine; a table, figures as JSON,
   onelife bench meta             FLOPs and time of an update with its share of the meta-gradient
   onelife bench memory           memory of long windows, by XLA's analysis
   onelife bench compile          from the command to the first update, and the second time
-  onelife bench --simulate-actors N     what one learner takes in from N actors that replay
+  onelife bench intake           what one learner takes in from actors that replay; also as --simulate-actors N
   onelife bench bandit           No DICE's bandit, here and in PyTorch
   onelife bench peers            IMPALA here, by RLlib and by Sample Factory; installs both, apart, the first time
   onelife bench WHAT --help      its settings
 """
 
 
-def rates(words: list[str], part: str = "rates") -> int:
-    from scripts.bench.rates import main as run
-
-    return run(words, part)
-
-
-def meta(words: list[str]) -> int:
-    from scripts.bench.meta import main as run
-
-    return run(words)
-
-
-def memory(words: list[str]) -> int:
-    from scripts.bench.memory import main as run
-
-    return run(words)
-
-
-def intake(words: list[str]) -> int:
-    from scripts.bench.intake import main as run
-
-    return run(words)
-
-
-def compile(words: list[str]) -> int:
-    from scripts.bench.compile import main as run
-
-    return run(words)
-
-
-def bandit(words: list[str]) -> int:
-    from scripts.bench.bandit import main as run
-
-    return run(words)
-
-
-def peers(words: list[str]) -> int:
-    from scripts.bench.peers import main as run
-
-    return run(words)
-
-
-# Parts of `rates`, by the names that it has for them.
-_PARTS = {part: functools.partial(rates, part=part) for part in ("env", "act", "learn", "pipeline", "ray")}
-BENCHMARKS: dict[str, Callable[[list[str]], int]] = _PARTS | {
-    run.__name__: run for run in (rates, meta, memory, intake, compile, bandit, peers)
-}
+# Each is a module beside this one; parts of `rates` go by the names that it has for them.
+_PARTS = ("env", "act", "learn", "pipeline", "ray")
+BENCHMARKS = (*_PARTS, "rates", "meta", "memory", "intake", "compile", "bandit", "peers")
 
 
 def main(words: list[str]) -> int:
@@ -75,6 +30,9 @@ def main(words: list[str]) -> int:
         print(_HELP, end="")
         return 0
     if not words or words[0].startswith("-"):
-        return (intake if "--simulate-actors" in words else rates)(words)
-    check_choice("onelife bench", words[0], BENCHMARKS)
-    return BENCHMARKS[words[0]](words[1:])
+        simulated = any(word.partition("=")[0] == "--simulate-actors" for word in words)
+        words = ["intake" if simulated else "rates", *words]
+    name, *rest = words
+    check_choice("bench", name, BENCHMARKS)
+    run = importlib.import_module(f"scripts.bench.{'rates' if name in _PARTS else name}").main
+    return run(rest, name) if name in _PARTS else run(rest)

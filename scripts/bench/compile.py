@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from configs.presets import PRESETS
-from configs.tree import check_choice
+from configs.tree import ConfigError, check_choice
 from scripts.bench.chart import draw_bars
 from scripts.bench.output import add_out, check_out, write
+from scripts.bench.process import reason
 from scripts.parse import Parser
 
 SECONDS = 900.0  # for a start
@@ -34,30 +35,33 @@ def start(name: str, cache: Path, place: Path) -> Start:
     words = [sys.executable, "-m", "scripts.cli", "train", name, "--run-dir", str(place), "--log.updates", "1"]
     environment = {key: value for key, value in os.environ.items() if key != "JAX_COMPILATION_CACHE_DIR"}
     begun = time.perf_counter()
-    process = subprocess.Popen(
-        [*words, "--log.tensorboard", "false", "--log.report", "false"],
-        env=environment | {"XDG_CACHE_HOME": str(cache)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
     tuned = PRESETS[name]().agent != "impala"
     update = None
-    try:
-        while time.perf_counter() - begun < SECONDS:
-            if process.poll() is not None:
-                raise RuntimeError(f"{name} ended with {process.returncode} before its first step of η")
-            seconds, lines = time.perf_counter() - begun, _lines(place / "metrics.jsonl")
-            if lines:
-                update = update or seconds
-                if not tuned or lines[-1]["meta_updates"]:
-                    return Start(update, seconds if tuned else None)
-            time.sleep(0.1)
-        raise RuntimeError(f"{name} made no step of η within {SECONDS:g} s")
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    with tempfile.TemporaryFile("w+") as complaints:  # not a pipe, which nobody would empty
+        process = subprocess.Popen(
+            [*words, "--log.tensorboard", "false", "--log.report", "false"],
+            env=environment | {"XDG_CACHE_HOME": str(cache)},
+            stdout=subprocess.DEVNULL,
+            stderr=complaints,
+            start_new_session=True,
+        )
+        try:
+            while time.perf_counter() - begun < SECONDS:
+                if process.poll() is not None:
+                    complaints.seek(0)
+                    why = reason(complaints.read(), process.returncode)
+                    raise ConfigError(f"bench compile: {name} ended before its first step of η: {why}")
+                seconds, lines = time.perf_counter() - begun, _lines(place / "metrics.jsonl")
+                if lines:
+                    update = update or seconds
+                    if not tuned or lines[-1]["meta_updates"]:
+                        return Start(update, seconds if tuned else None)
+                time.sleep(0.1)
+            raise ConfigError(f"bench compile: {name} made no step of η within {SECONDS:g} s")
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
 
 def _lines(path: Path) -> list[dict]:
@@ -68,7 +72,7 @@ def _lines(path: Path) -> list[dict]:
 
 def main(words: list[str]) -> int:
     """Starts every preset twice, the second time with what the first one compiled. Returns the exit code."""
-    parser = Parser(prog="onelife bench compile", description="seconds from the command to the first update")
+    parser = Parser("onelife bench compile", "seconds from the command to the first update")
     parser.add_argument("--presets", nargs="+", default=list(PRESETS), metavar="PRESET", help="(default: all)")
     add_out(parser, "bench_compile")
     given = parser.parse_args(words)

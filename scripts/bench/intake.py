@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import statistics
 import time
 from typing import NamedTuple
@@ -14,7 +15,9 @@ from actors.config import RayConfig
 from agents.types import Provenance, Trajectory, Unroll, VersionedParams
 from configs.experiment import ExperimentConfig
 from configs.presets import preset
-from configs.tree import override
+from configs.ranges import COUNT, RANGES
+from configs.tree import ConfigError, override
+from configs.validate import nearest_multiples
 from scripts.bench.chart import draw_bars
 from scripts.bench.output import add_out, check_out, write
 from scripts.parse import Parser
@@ -107,22 +110,29 @@ def measure(actors: int, config: ExperimentConfig, batches: int) -> Intake:
     return Intake(actors, size, *rates, lag, 1 / statistics.median(acting[1:]))
 
 
+def actor_counts(most: int) -> list[int]:
+    """1, 2, 4, … and `most`."""
+    return sorted({most} | {2**i for i in range(most.bit_length())})
+
+
 def main(words: list[str]) -> int:
-    """Measures 1, 2, 4, … up to N actors; prints a table, writes its figures as JSON. Returns the exit code."""
-    parser = Parser(prog="onelife bench intake", description="what one learner takes in, from actors that replay")
-    parser.add_argument("--simulate-actors", type=int, default=8, metavar="N", help="up to so many (default 8)")
-    parser.add_argument("--batches", type=int, default=40, help="measured in each case (default 40)")
-    parser.add_argument("--streams", type=int, default=32, help="environment streams together (default 32)")
+    """Measures 1, 2, 4, … and N actors; prints a table, writes its figures as JSON. Returns the exit code."""
+    parser = Parser("onelife bench intake", "what one learner takes in, from actors that replay")
+    actors = RANGES["actors"]
+    parser.add_integer("--simulate-actors", actors, default=8, metavar="N", help="up to so many (default 8)")
+    parser.add_integer("--batches", COUNT, default=40, help="measured in each case (default 40)")
+    parser.add_integer("--streams", COUNT, default=32, help="environment streams together (default 32)")
     parser.add_argument("--preset", default="atari_impala", help="whose learner (default atari_impala)")
     parser.add_argument("--game", default="pong", help="that the recording is of (default pong)")
     add_out(parser, "bench_intake")
     given = parser.parse_args(words)
     check_out(given.out)
-    counts = [2**i for i in range(given.simulate_actors.bit_length())] if given.simulate_actors > 0 else []
-    if not counts or given.batches < 1:
-        parser.error("--simulate-actors and --batches must be 1 or more")
-    if given.streams < 1 or given.streams % counts[-1]:
-        parser.error(f"--streams: {given.streams} does not divide over {counts[-1]} actors")
+    counts = actor_counts(given.simulate_actors)
+    if given.streams % math.lcm(*counts):
+        raise ConfigError(
+            f"--streams: {given.streams} do not divide over {', '.join(map(str, counts))} actors"
+            f"; nearest: {nearest_multiples(given.streams, math.lcm(*counts))}"
+        )
     settings = {
         "game": given.game,
         "streams": given.streams,

@@ -8,9 +8,11 @@ from jax.extend.core import jaxpr_as_fun
 from rich.console import Console
 from rich.table import Table
 
+from configs.ranges import COUNT
 from configs.tree import check_choice
+from configs.validate import IMAGE_TORSOS
 from scripts.bench.chart import draw_bars
-from scripts.bench.meta import NEXT, TORSOS, Case, Window
+from scripts.bench.meta import NEXT, Case, Window
 from scripts.bench.output import add_out, check_out, write
 from scripts.parse import Parser
 
@@ -65,16 +67,14 @@ def _bytes(tree: Any) -> int:
 
 def main(words: list[str]) -> int:
     """Compiles, runs nothing; prints a table, writes its figures as JSON. Returns the exit code."""
-    parser = Parser(prog="onelife bench memory", description="memory of windows that rebuild their linearisations")
+    parser = Parser("onelife bench memory", "memory of windows that rebuild their linearisations")
     parser.add_argument("--network", default="impala_shallow", help="torso (default impala_shallow)")
-    parser.add_argument("--streams", type=int, default=32, help="environment streams (default 32)")
-    parser.add_argument("--windows", type=int, nargs="+", default=[2, 20], metavar="K", help="(default 2 20)")
+    parser.add_integer("--streams", COUNT, default=32, help="environment streams (default 32)")
+    parser.add_integer("--windows", COUNT, nargs="+", default=[2, 20], metavar="K", help="(default 2 20)")
     add_out(parser, "bench_memory")
     given = parser.parse_args(words)
     check_out(given.out)
-    check_choice("--network", given.network, TORSOS)
-    if given.streams < 1 or min(given.windows) < 1:
-        parser.error("--streams and --windows must be 1 or more")
+    check_choice("--network", given.network, IMAGE_TORSOS)
     cases = {0: Case("atari_impala", {})} | {
         window: Case("atari_stac", NEXT | {"window": window}) for window in given.windows
     }

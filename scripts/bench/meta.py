@@ -14,7 +14,9 @@ from actors.environments.make import environment_spec
 from actors.unroll import trajectory_shapes
 from agents.types import Trajectory
 from configs.presets import preset
+from configs.ranges import COUNT, Range
 from configs.tree import check_choice, override
+from configs.validate import IMAGE_TORSOS
 from learner.learner import Learner
 from learner.mesh import NoMesh
 from learner.state import LearnerState
@@ -24,7 +26,6 @@ from scripts.bench.output import add_out, check_out, write
 from scripts.parse import Parser
 from scripts.parts import make_learner
 
-TORSOS = ("nature", "impala_shallow", "impala_deep")
 NEXT = {"meta_gradient.objective": "next", "outer.kl_weight": 0.0}
 _ALL = {"meta_gradient.objective": "all", "outer.kl_weight": 0.0}
 _WEIGHED = {"correction": 0.1, "lag": "0", "meta_gradient.diagnostics": 0}
@@ -112,16 +113,14 @@ class Window:
 
 def main(words: list[str]) -> int:
     """Counts, and with --rounds measures, prints a table, writes its figures as JSON. Returns the exit code."""
-    parser = Parser(prog="onelife bench meta", description="cost of an update with its share of the meta-gradient")
+    parser = Parser("onelife bench meta", "cost of an update with its share of the meta-gradient")
     parser.add_argument("--network", default="impala_shallow", help="torso (default impala_shallow)")
-    parser.add_argument("--streams", type=int, default=32, help="environment streams (default 32)")
-    parser.add_argument("--rounds", type=int, default=0, help="windows timed of every case, in turns (default 0: none)")
+    parser.add_integer("--streams", COUNT, default=32, help="environment streams (default 32)")
+    parser.add_integer("--rounds", Range(0), default=0, help="windows timed of every case, in turns (default 0: none)")
     add_out(parser, "bench_meta")
     given = parser.parse_args(words)
     check_out(given.out)
-    check_choice("--network", given.network, TORSOS)
-    if given.streams < 1 or given.rounds < 0:
-        parser.error("--streams must be 1 or more, --rounds 0 or more")
+    check_choice("--network", given.network, IMAGE_TORSOS)
     windows = {name: Window(case, given.network, given.streams) for name, case in CASES.items()}
     flops = {name: window.flops() for name, window in windows.items()}
     seconds: dict[str, list[float]] = {name: [] for name in windows}

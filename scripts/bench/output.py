@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.tree import ConfigError
-from scripts.parse import Parser
+from scripts.parse import Parser, writing
 from scripts.run_dir import describe_process
 
 
@@ -27,4 +27,5 @@ def check_out(out: str) -> None:
 def write(out: str, figures: dict[str, Any]) -> None:
     """Writes the figures with a description of this process, and with what its malloc was told (see `huge_pages`)."""
     process = {"process": describe_process(), "tunables": os.environ.get("GLIBC_TUNABLES", "")}
-    Path(out).write_text(json.dumps(process | figures, indent=2) + "\n")
+    with writing("--out", out):
+        Path(out).write_text(json.dumps(process | figures, indent=2) + "\n")

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from configs.presets import preset
+from configs.ranges import COUNT, Range
 from configs.tree import ConfigError
 from scripts.bench.chart import draw_bars
 from scripts.bench.output import add_out, check_out, write
@@ -38,21 +39,18 @@ _SECONDS = 900.0  # for one measurement, and for the making of an environment
 
 def main(words: list[str]) -> int:
     """Makes the peers' environments where they are missing, measures in turns, prints a table."""
-    parser = Parser(prog="onelife bench peers", description="agent steps per second of IMPALA on Atari Pong, by system")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured (default 3)")
-    parser.add_argument("--updates", type=int, default=40, help="measured updates (default 40)")
-    parser.add_argument("--streams", type=int, default=32, help="environment streams, an even number (default 32)")
+    parser = Parser("onelife bench peers", "agent steps per second of IMPALA on Atari Pong, by system")
+    parser.add_integer("--rounds", COUNT, default=3, help="how often each is measured (default 3)")
+    parser.add_integer("--updates", COUNT, default=40, help="measured updates (default 40)")
+    parser.add_integer("--streams", Range(2), default=32, help="environment streams, an even number (default 32)")
     place = str(cache_folder() / "peers")
     parser.add_argument("--environments", metavar="DIR", default=place, help=f"the peers' (default {place})")
     add_out(parser, "bench_peers")
     given = parser.parse_args(words)
     check_out(given.out)
-    for name in ("rounds", "updates"):
-        if getattr(given, name) < 1:
-            parser.error(f"--{name}: {getattr(given, name)} is not allowed; it must be 1 or more")
+    if given.streams % 2:
+        raise ConfigError(f"--streams: {given.streams} is not allowed; it must be an even number")
     _check_environments(given.environments)
-    if given.streams < 2 or given.streams % 2:
-        parser.error(f"--streams: {given.streams} is not allowed; it must be an even number, 2 or more")
     console = Console(stderr=True)
     pythons = {name: _environment(Path(given.environments), name, console) for name in PEERS}
     rates: dict[str, list[float]] = {OURS: []} | {name: [] for name in PEERS}

@@ -30,6 +30,10 @@ def run_to_end(name: str, command: list[str], seconds: float) -> str:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     if process.returncode:
-        reason = (complaints.strip().splitlines() or [f"no reason was given, exit status {process.returncode}"])[-1]
-        raise ConfigError(f"{name}: {shortened} failed: {reason}")
+        raise ConfigError(f"{name}: {shortened} failed: {reason(complaints, process.returncode)}")
     return said
+
+
+def reason(complaints: str, status: int) -> str:
+    """The last line that a process which failed had to say on stderr."""
+    return (complaints.strip().splitlines() or [f"no reason was given, exit status {status}"])[-1]

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from configs.presets import preset
+from configs.ranges import COUNT
+from configs.tree import ConfigError, nearest
 from scripts.bench.chart import draw_bars
 from scripts.bench.output import add_out, check_out, write
 from scripts.bench.process import run_to_end
@@ -55,21 +57,19 @@ _WARM_UP, _LOG = 10, 5  # updates before the clock starts, and between two looks
 
 def main(words: list[str], part: str = "rates") -> int:
     """Runs the benchmark, or that part of its cases, prints a table, writes its figures as JSON and as a chart."""
-    parser = Parser(prog=f"onelife bench {part}", description="agent steps per second on Atari Pong, side by side")
-    parser.add_argument("--rounds", type=int, default=3, help="how often every case runs (default 3)")
-    parser.add_argument("--updates", type=int, default=40, help="measured inner updates of a case (default 40)")
-    parser.add_argument("--streams", type=int, default=32, help="environment streams (default 32)")
+    parser = Parser(f"onelife bench {part}", "agent steps per second on Atari Pong, side by side")
+    parser.add_integer("--rounds", COUNT, default=3, help="how often every case runs (default 3)")
+    parser.add_integer("--updates", COUNT, default=40, help="measured inner updates of a case (default 40)")
+    parser.add_integer("--streams", COUNT, default=32, help="environment streams (default 32)")
     add_out(parser, f"bench_{part}")
     parser.add_argument("--only", nargs="+", metavar="CASE", help=f"some of: {'; '.join(PARTS[part])}")
     parser.add_argument("--case", help="measure this one here, once, and print agent steps per second")
     given = parser.parse_args(words)
-    for name in ("rounds", "updates", "streams"):
-        if getattr(given, name) < 1:
-            parser.error(f"--{name}: {getattr(given, name)} is not allowed; it must be 1 or more")
     for option, names, known in (("only", given.only or [], PARTS[part]), ("case", [given.case or _ENV], CASES)):
-        unknown = [name for name in names if name not in known]
-        if unknown:
-            parser.error(f"--{option}: {unknown[0]!r} is no case; choose from {'; '.join(known)}")
+        for name in names:
+            if name not in known:
+                listed = "; ".join(known)
+                raise ConfigError(f"--{option}: {name!r} is no case; choose from {listed}{nearest(name, known)}")
     if given.case:
         print(_measure(given.case, given.updates, given.streams))
         return 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from configs.tree import ConfigError
+from scripts.parse import writing
 from scripts.studies.jobs import side_by_side
 
 RESULTS, PAGE, SETTINGS = "results.csv", "README.md", "settings.json"
@@ -84,10 +85,13 @@ def run_study(
     for cell_name, new in found:
         rows += [{"cell": cell_name} | row for row in new]
         rows.sort(key=lambda row: order.index(row["cell"]))
-        _write_rows(out / RESULTS, rows)
+        with writing("--out", out):
+            _write_rows(out / RESULTS, rows)
     rows = read_rows(out / RESULTS)
-    verdicts, figures = study.judge(rows), study.draw(rows, out)
-    (out / PAGE).write_text(_page(name, study, scale, seeds, verdicts, figures))
+    verdicts = study.judge(rows)
+    with writing("--out", out):
+        page = _page(name, study, scale, seeds, verdicts, study.draw(rows, out))
+        (out / PAGE).write_text(page)
     return verdicts
 
 
@@ -125,16 +129,24 @@ def _write_rows(path: Path, rows: Sequence[Row]) -> None:
 
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:
-    try:
+    path = out / SETTINGS
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out: {str(out)!r} is not a directory")
+    with writing("--out", out):
         out.mkdir(parents=True, exist_ok=True)
-        path = out / SETTINGS
-        if not path.exists() and any(out.iterdir()):
+        if path.exists():
+            if _settings(path) != settings:
+                raise ConfigError(
+                    f"--out: {str(out)!r} holds a study of other settings ({SETTINGS}); name another place"
+                )
+            return
+        if any(out.iterdir()):
             raise ConfigError(f"--out: {str(out)!r} is not empty and holds no study")
-        if path.exists() and _settings(path) != settings:
-            raise ConfigError(f"--out: {str(out)!r} holds a study of other settings ({SETTINGS}); name another place")
-        path.write_text(json.dumps(settings, indent=1) + "\n")
-    except OSError as error:
-        raise ConfigError(f"--out: {str(out)!r} cannot be written ({error.strerror})") from None
+        try:
+            path.write_text(json.dumps(settings, indent=1) + "\n")
+        except OSError:
+            path.unlink(missing_ok=True)  # a part of them would be another study's
+            raise
 
 
 def _settings(path: Path) -> Any:

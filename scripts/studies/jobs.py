@@ -16,6 +16,11 @@ from scripts.compile_cache import compiled_for
 _TELL_SECONDS = 0.5  # between two looks at what the processes tell
 
 
+def load_study(name: str) -> Any:
+    """The `Study` of that name."""
+    return importlib.import_module(f"scripts.studies.{name}").STUDY
+
+
 def side_by_side(
     name: str, scale: str, seeds: int, cells: Sequence[str], out: Path, jobs: int, tell: Callable[[str, float], None]
 ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -66,7 +71,7 @@ def _begin(told: Any, places: Any, jobs: int) -> None:
 
 
 def _run(name: str, scale: str, seeds: int, cell: str, out: Path) -> list[dict[str, Any]]:
-    study = importlib.import_module(f"scripts.studies.{name}").STUDY
+    study = load_study(name)
     (own,) = (found for found in study.cells(scale, seeds) if found.name == cell)
     with compiled_for(scale):
         return study.run(own, out, lambda what, part: _told.put((cell, what, part)))

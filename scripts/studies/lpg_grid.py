@@ -15,6 +15,7 @@ from configs.presets import preset
 from configs.tree import override
 from learner.config import InnerOptimizerConfig, MetaOptimizerConfig
 from scripts.lives import Lives
+from scripts.parse import writing
 from scripts.studies.arms import draw_curves, live
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
 from scripts.studies.statistics import is_above
@@ -102,7 +103,8 @@ def run(cell: Cell, out: Path, tell: Callable[[str, float], None]) -> list[Row]:
     rows = [row | {"arm": TRAINING} for row in _means(rows)]
     for arm, life in ((UNTRAINED, lives.start(seeds)), (LEARNED, state)):
         file = out / f"{arm.replace(' ', '_')}_{index + 1}.npz"
-        save_rule(file, jax.tree.map(lambda x: x[0], life.learner.meta.params))
+        with writing("--out", file):
+            save_rule(file, jax.tree.map(lambda x: x[0], life.learner.meta.params))
         config = experiment("lpg", scale, **{"lpg.rule": str(file)})
         for world in _worlds(scale):
             tell(f"{cell.name}, {world}: {arm}", 0.9)

@@ -1,5 +1,7 @@
 """Learned rules as files."""
 
+import zipfile
+
 import jax
 import numpy as np
 import pytest
@@ -29,13 +31,17 @@ def test_what_is_no_rule_or_another_one_is_told_in_one_line(tmp_path):
     path = tmp_path / "rule.npz"
     with pytest.raises(ValueError, match=r"rule.npz' is missing"):
         load_rule(path)
-    with pytest.raises(ValueError, match="holds no rule"):
+    with pytest.raises(ValueError, match=r"holds no rule: Is a directory$"):
         load_rule(tmp_path)
     np.save(tmp_path / "array.npy", np.ones(3))
     with pytest.raises(ValueError, match="holds no rule"):
         load_rule(tmp_path / "array.npy")
     path.write_text("nothing")
-    with pytest.raises(ValueError, match="holds no rule") as told:
+    with pytest.raises(ValueError, match=r"rule.npz' holds no rule: it is not a .npz file as `onelife study") as told:
+        load_rule(path)
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("target|w", b"no array")
+    with pytest.raises(ValueError, match="its arrays are not a rule's"):
         load_rule(path)
     assert "\n" not in str(told.value)
 

@@ -89,6 +89,18 @@ def test_settings_of_one_agent_are_taken_by_it():
     )
 
 
+@pytest.mark.parametrize("surrogate", ["lvc", "loaded_dice"])
+def test_second_derivatives_that_nothing_reads_are_refused(surrogate):
+    given = ["--inner.surrogate", surrogate]
+    expected = f"--inner.surrogate: {surrogate} has no effect with --window 1; use --window 2 or more"
+    assert refused("atari_stac", *given).startswith(expected)
+    assert refused("atari_lirpg", *given, "--meta-gradient.objective", "all").startswith(expected)
+    assert refused("atari_impala", *given).endswith("--agent impala, which tunes nothing; leave it out")
+    assert parse_train(["atari_stac", *given, "--window", "2"])
+    assert parse_train(["atari_stac", *given, "--meta-gradient.differentiation", "trace"])
+    assert parse_train(["atari_stac", "--inner.surrogate", "off_policy"])  # whose gradient is another one at a lag
+
+
 def test_our_agents_are_there():
     """What was added to them (docs/new_agent.md) may read what it likes."""
     assert set(AGENTS) <= set(agent_names())

@@ -1,4 +1,6 @@
+import errno
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -156,7 +158,71 @@ def test_a_damaged_checkpoint_is_replaced_by_later_saves(tmp_path):
     assert resumed.save(20, state(20), blocking=True)
     resumed.close()
     assert_same(Checkpointer(tmp_path).restore(), (20, plain(state(20))))
-    assert sorted(os.listdir(tmp_path)) == ["15", "20"]
+    assert sorted(os.listdir(tmp_path)) == ["15", "20", "20.damaged"]
+    assert not (tmp_path / "20.damaged" / "state").exists()
+
+
+def test_what_is_damaged_is_set_aside_and_does_not_pile_up(tmp_path):
+    for step in (1, 2, 3, 4, 4):
+        checkpointer = Checkpointer(tmp_path, keep=1)
+        checkpointer.save(step, state(step), blocking=True)
+        checkpointer.close()
+        shutil.rmtree(tmp_path / str(step) / "state")
+        damaged = Checkpointer(tmp_path, keep=1)
+        with pytest.raises(CheckpointError, match=f"damaged: {step}"):
+            damaged.restore()
+        assert damaged.save(step, state(step), blocking=True)
+        damaged.close()
+        assert Checkpointer(tmp_path).latest_step() == step
+    assert sorted(os.listdir(tmp_path)) == ["3.damaged", "4", "4.damaged"]
+
+
+@pytest.mark.parametrize(
+    "passing",
+    [
+        MemoryError(),
+        OSError(errno.EIO, "Input/output error"),
+        OSError(errno.EMFILE, "Too many open files"),
+        PermissionError(errno.EACCES, "Permission denied"),
+        RuntimeError("Unable to initialize backend 'cuda'"),
+        ValueError("RESOURCE_EXHAUSTED: Failed to open: \"a\": Too many open files [os_error_code='24']"),
+        ValueError("Failed to open: \"a\": File name too long [os_error_code='36']"),
+        jax.errors.JaxRuntimeError("INTERNAL: the device is gone"),
+    ],
+    ids=repr,
+)
+def test_an_error_that_may_pass_condemns_no_checkpoint(tmp_path, monkeypatch, passing):
+    import orbax.checkpoint as ocp
+
+    def fail(*_, **__):
+        raise passing
+
+    checkpointer = Checkpointer(tmp_path)
+    for step in (1, 2):
+        checkpointer.save(step, state(step), blocking=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(ocp.Checkpointer, "restore", fail)
+        with pytest.raises(CheckpointError, match=f"^{tmp_path}/2 could not be read now: .*; try again") as told:
+            checkpointer.restore()
+    assert "\n" not in str(told.value)
+    assert checkpointer.save(3, state(3), blocking=True)
+    checkpointer.close()
+    assert sorted(os.listdir(tmp_path)) == ["2", "3"] and checkpointer.events() == []
+
+
+def test_too_many_open_files_is_no_damage(tmp_path):
+    checkpointer = Checkpointer(tmp_path)
+    checkpointer.save(1, state(1), blocking=True)
+    assert checkpointer.restore()[0] == 1  # what reading imports and opens once is there
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        with pytest.raises(CheckpointError, match=r"could not be read now: .*Too many open files"):
+            checkpointer.restore()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert checkpointer.restore()[0] == 1
+    checkpointer.close()
 
 
 def test_no_readable_checkpoint_is_one_clear_line(tmp_path):

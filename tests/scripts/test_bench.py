@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from configs.tree import ConfigError
-from scripts.bench import command, compile, intake, meta, rates, ratios
+from scripts.bench import command, compile, intake, meta, output, rates, ratios
 from scripts.bench.chart import draw_bars, draw_panel
 from scripts.bench.flops import count_flops
 from scripts.bench.process import run_to_end
 from scripts.cli import main
+from tests.limits import limited_files
 
 
 @pytest.mark.parametrize(
@@ -25,10 +26,15 @@ from scripts.cli import main
         ("bench env --updates 0", "it must be 1 or more"),
         ("bench --only acting", "is no case"),
         ("bench meta --network mlp", "--network"),
-        ("bench meta --rounds -1", "--rounds 0 or more"),
-        ("bench bandit --rounds 1", "--rounds 2 or more"),
-        ("bench memory --windows 0", "--windows must be 1 or more"),
-        ("bench --simulate-actors 0", "must be 1 or more"),
+        ("bench foo", "onelife: bench: 'foo' is unknown; choose from env"),
+        ("bench meta --rounds -1", "--rounds: -1 is not allowed; it must be 0 or more"),
+        ("bench meta --rounds x", "onelife: --rounds: 'x' is not an integer"),
+        ("bench meta --round 3", "--round: unknown option of onelife bench meta; did you mean --rounds?"),
+        ("bench bandit --rounds 1", "--rounds: 1 is not allowed; it must be 2 or more"),
+        ("bench bandit --lives 3", "--lives: 3 is not allowed; it must be 50 or more"),
+        ("bench memory --windows 2 0", "--windows: 0 is not allowed; it must be 1 or more"),
+        ("bench --simulate-actors 0", "--simulate-actors: 0 is not allowed; it must be in [1, 1024]"),
+        ("bench --simulate-actors=0", "--simulate-actors: 0 is not allowed"),
         ("bench peers --streams 5", "it must be an even number"),
         ("bench peers --rounds 0", "it must be 1 or more"),
         ("bench peers --environments /proc/peers", "--environments: '/proc/peers' cannot be written"),
@@ -37,7 +43,8 @@ from scripts.cli import main
         ("bench meta --out figures.png", "must end in .json"),
         ("bench memory --out nowhere/figures.json", "cannot be written"),
         ("bench compile --presets smok", "did you mean smoke?"),
-        ("bench --simulate-actors 8 --streams 12", "12 does not divide over 8 actors"),
+        ("bench --simulate-actors 8 --streams 12", "12 do not divide over 1, 2, 4, 8 actors; nearest: 8 or 16"),
+        ("bench intake --simulate-actors 3 --streams 9", "9 do not divide over 1, 2, 3 actors; nearest: 6 or 12"),
     ],
 )
 def test_bad_input_gets_one_line(capsys, words, said):
@@ -162,13 +169,17 @@ def test_the_emulator_alone_is_a_benchmark_of_its_own(tmp_path, capsys):
 
 
 def test_every_part_holds_what_its_cases_are_held_to(capsys):
-    assert rates.PARTS.keys() <= command.BENCHMARKS.keys()
+    assert rates.PARTS.keys() <= set(command.BENCHMARKS)
     assert main(["bench", "--help"]) == 0
     shown = capsys.readouterr().out
-    assert all(name in shown for name in command.BENCHMARKS if name != "intake")
+    assert all(name in shown for name in command.BENCHMARKS)
     for part, cases in rates.PARTS.items():
         assert set(cases) <= set(rates.CASES)
         assert set(rates.LIMITS.get(cases[-1], ())) <= set(cases), part
+
+
+def test_the_number_of_actors_that_is_asked_for_is_measured():
+    assert [intake.actor_counts(most) for most in (1, 3, 8)] == [[1], [1, 2, 3], [1, 2, 4, 8]]
 
 
 @pytest.mark.ray
@@ -182,6 +193,21 @@ def test_replaying_actors_feed_the_learner(tmp_path, capsys):
     for figures in (one, two):
         assert figures["received"] > 0 and figures["learned"] > 0 and figures["acted"] > 0 and figures["lag"] >= 0
     assert "to feed it" in capsys.readouterr().out
+
+
+def test_a_start_that_fails_says_why(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "bogus")
+    assert main(["bench", "compile", "--presets", "smoke", "--out", str(tmp_path / "figures.json")]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("onelife: bench compile: smoke ended before its first step of η: onelife: JAX: Unable to")
+
+
+def test_figures_that_do_not_fit_on_the_disk_are_one_line(tmp_path):
+    out = tmp_path / "figures.json"
+    with limited_files(100), pytest.raises(ConfigError, match=r"^--out: .*json. cannot be written \(File too"):
+        output.write(str(out), {})
+    with limited_files(100), pytest.raises(ConfigError, match=r"^--out: .*png. cannot be written \(File too"):
+        draw_bars(out, {"s": {"a": [1.0]}})
 
 
 @pytest.mark.slow

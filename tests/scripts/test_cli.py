@@ -1,9 +1,13 @@
 """The command line as a user meets it: what it refuses, and with which words."""
 
+import contextlib
 import json
+import os
 import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -94,6 +98,9 @@ def refused(capsys, words):
         ),
         ("train --network.torso impala", "did you mean impala_"),
         ("train --network.hidden 64 x", "--network.hidden: 'x' is not an integer"),
+        ("train --network.hidden 64,64", "--network.hidden: '64,64' is one word (write 64 64)"),
+        ("train --game atari:catch", "--game: unknown game 'atari:catch': catch is not of Atari; write catch"),
+        ("train --rule /etc/passwd --agent lpg", "'/etc/passwd' holds no rule: it is not a .npz file"),
         ("train --lag 2", "--lag: '2' is unknown; choose from 0, 1, free"),
         ("train --meta-gradient.differentiation rev", "'rev' is unknown; choose from reverse, trace"),
         ("train --log.tensorboard maybe", "--log.tensorboard: 'maybe' is not True or False"),
@@ -101,10 +108,16 @@ def refused(capsys, words):
         ("train --streams 33 --actors 2", "--streams: 33 do not divide over --actors 2; nearest: 32 or 34"),
         ("train --ray.address auto", "--ray.address: 'auto' has no effect with --runtime collapsed"),
         ("train --resume", "--resume: a value is missing"),
+        ("train --resume=", "--resume: a value is missing"),
+        ("train --frames 1 --frames=2", "--frames: given twice"),
+        ("train --resume a --resume b", "--resume: given twice"),
+        ("evaluate a --streams 1 --streams 2", "--streams: given twice"),
         ("train --resume nowhere", "--resume: nowhere is not a directory"),
         ("train --resume=nowhere", "--resume: nowhere is not a directory"),
-        ("presets extra", "presets: unrecognized arguments: extra"),
-        ("doctor --rya", "doctor: unrecognized arguments: --rya"),
+        ("presets extra", "extra: unexpected; see onelife presets --help"),
+        ("doctor --rya", "--rya: unknown option of onelife doctor; did you mean --ray?"),
+        ("doctor --ra", "--ra: unknown option of onelife doctor; did you mean --ray?"),
+        ("report", "report: the following arguments are required: RUN_DIR"),
     ],
 )
 def test_bad_input_gets_one_line(here, capsys, words, message):
@@ -248,6 +261,43 @@ print("END", codes, heavy)
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "END [0, 0, 0, 2, 2, 2, 2, 2, 2] []", done.stderr
     assert len(done.stderr.splitlines()) == 6
+
+
+def piped(command, *words, **environment):
+    """(exit code, stderr) of `onelife WORDS | COMMAND`."""
+    onelife = shlex.join([sys.executable, "-m", "scripts.cli", *words])
+    done = subprocess.run(
+        ["bash", "-c", f"{onelife} | {command}; exit ${{PIPESTATUS[0]}}"],
+        env=os.environ | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("command", ["doctor", "presets", "--help"])
+def test_where_nobody_reads_on_it_ends_quietly(command):
+    assert piped("exec 0<&-", command) == (141, "")
+
+
+def test_a_broken_pipe_of_its_own_is_not_hidden(monkeypatch):
+    def broken(words):
+        raise BrokenPipeError("to an actor")
+
+    monkeypatch.setattr("scripts.doctor.main", broken)
+    with pytest.raises(BrokenPipeError), Path(os.devnull).open("w") as out, contextlib.redirect_stdout(out):
+        main(["doctor"])
+
+
+@pytest.mark.parametrize("words", ["train smoke", "evaluate run", "study nodice_fig1 --out here", "bench memory"])
+def test_a_backend_that_is_not_there_is_one_line(here, words):
+    run_in(here / "run", preset("smoke"))
+    code, said = piped("cat", *words.split(), JAX_PLATFORMS="bogus", PYTHONPATH=str(Path(__file__).parents[2]))
+    last = said.splitlines()[-1]
+    assert code == 2 and "Traceback" not in said
+    assert last.startswith("onelife: JAX: Unable to initialize backend 'bogus'") and last.endswith("see onelife doctor")
 
 
 def test_as_a_process(tmp_path):

@@ -11,9 +11,10 @@ def test_package_versions():
     version = metadata.version("optax")
     assert package("optax") == Finding("ok", f"optax {version}")
     assert package("optax>=0.1,<99").status == "ok"
-    assert package("optax<99,>=90") == Finding("FAILED", f"optax {version} is not >=90", "pip install -e .")
+    assert package("optax<99,>=90") == Finding("FAILED", f"optax {version} is not <99,>=90", "pip install -e .")
     assert package("optax<0.1").what == f"optax {version} is not <0.1"
-    assert package(f"optax>={version}.0").status == "ok"
+    assert package(f"optax>={version}.0").status == package(f"optax=={version}").status == "ok"
+    assert package(f"optax!={version}").status == package(f"optax>={version}rc1,<{version}").status == "FAILED"
     assert package("no-such-package-of-onelife>=1").what == "no-such-package-of-onelife is not installed"
 
 

@@ -15,6 +15,7 @@ from configs.presets import preset
 from configs.tree import ConfigError, override
 from learner.checkpoint import Checkpointer
 from scripts import evaluate, play
+from scripts.cli import main
 from scripts.play import check_video, play_episodes
 from scripts.run_dir import RunDirectory
 
@@ -92,7 +93,7 @@ def test_returns_are_those_of_the_real_game():
 
 
 def test_catch_prints_and_keeps_the_result(catch_run, capsys):
-    assert evaluate.main([str(catch_run), "--episodes", "40", "--streams", "8", "--seed", "3"]) == 0
+    assert main(["evaluate", str(catch_run), "--episodes", "40", "--streams", "8", "--seed", "3"]) == 0
     first = json.loads((catch_run / "evaluation.json").read_text())
     out = capsys.readouterr().out
     assert "checkpoint 50 updates, 1,000 frames; stac on catch, sampled actions, seed 3" in out
@@ -102,9 +103,9 @@ def test_catch_prints_and_keeps_the_result(catch_run, capsys):
     assert first["return_std"] == pytest.approx(np.std(first["returns"], ddof=1))
     assert (first["length_mean"], first["human_normalised"]) == (9.0, None)
     # The seed decides, and sampling is not taking the best action.
-    evaluate.main([str(catch_run), "--episodes", "40", "--streams", "8", "--seed", "3"])
+    main(["evaluate", str(catch_run), "--episodes", "40", "--streams", "8", "--seed", "3"])
     assert json.loads((catch_run / "evaluation.json").read_text())["returns"] == first["returns"]
-    evaluate.main([str(catch_run), "--episodes", "40", "--streams", "8", "--seed", "3", "--greedy"])
+    main(["evaluate", str(catch_run), "--episodes", "40", "--streams", "8", "--seed", "3", "--greedy"])
     greedy = json.loads((catch_run / "evaluation.json").read_text())
     assert greedy["policy"] == "greedy" and greedy["returns"] != first["returns"]
 
@@ -115,7 +116,10 @@ def test_episodes_are_counted_as_they_end(monkeypatch, capsys, terminal):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     play_episodes(lambda time_step: None, Metronome(2), 3, evaluate._Counter(3))
     before, behind = ("\r\x1b[K", "") if terminal else ("onelife: ", "\n")
-    said = [f"{before}episode {count} of 3: return {score}{behind}" for count, score in ((1, 1), (2, 2), (3, 1))]
+    said = [
+        f"{before}episode {count} of 3: return {score}, ETA 0:00:00{behind}"
+        for count, score in ((1, 1), (2, 2), (3, 1))
+    ]
     assert capsys.readouterr().err == "".join(said) + ("\n" if terminal else "")
 
 
@@ -131,7 +135,7 @@ def test_atari_with_memory_and_a_film(pong_run, tmp_path, capsys):
 
     video = tmp_path / "pong.mp4"
     words = [str(pong_run), "--episodes", "2", "--max-episode-frames", "400", "--video", str(video)]
-    assert evaluate.main(words) == 0
+    assert main(["evaluate", *words]) == 0
     result = json.loads((pong_run / "evaluation.json").read_text())
     assert (result["episodes"], result["streams"], result["truncated"]) == (2, 2, 2)
     assert result["lengths"] == [100, 100]
@@ -153,14 +157,14 @@ def test_a_game_without_episodes_is_played_for_a_fixed_number_of_steps(tmp_path,
     monkeypatch.setattr(play, "VIDEO_STEPS", 20)
     make_run(tmp_path / "run", "two_colors_stac")
     video = tmp_path / "board.gif"
-    assert evaluate.main([str(tmp_path / "run"), "--streams", "4", "--video", str(video)]) == 0
+    assert main(["evaluate", str(tmp_path / "run"), "--streams", "4", "--video", str(video)]) == 0
     out = capsys.readouterr().out
     assert "two_colors has no episodes: 4 streams of 200 steps" in out
     result = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert len(result["reward_per_step"]) == 4
     assert -0.2 < result["reward_per_step_mean"] < 0.1 and len(set(result["reward_per_step"])) > 1
     assert video.stat().st_size > 1000
-    assert evaluate.main([str(tmp_path / "run"), "--episodes", "4"]) == 2
+    assert main(["evaluate", str(tmp_path / "run"), "--episodes", "4"]) == 2
     assert "--episodes: two_colors has no episodes" in capsys.readouterr().err
 
 
@@ -169,7 +173,7 @@ def test_catch_can_be_filmed(catch_run, tmp_path, suffix):
     import imageio
 
     video = tmp_path / f"board{suffix}"
-    assert evaluate.main([str(catch_run), "--episodes", "1", "--video", str(video)]) == 0
+    assert main(["evaluate", str(catch_run), "--episodes", "1", "--video", str(video)]) == 0
     frames = [np.asarray(frame)[..., :3] for frame in imageio.get_reader(video)]
     assert frames[0].shape == (480, 240, 3)
     assert 9 <= len(frames) <= 11  # webm's reader may leave out the last one
@@ -191,19 +195,21 @@ def test_human_normalised_scores():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--episodes", "0"], "--episodes: 0 is not positive"),
-        (["--streams", "-2"], "--streams: -2 is not positive"),
-        (["--episodes", "many"], "argument --episodes: invalid int value: 'many'"),
-        (["--seed", "-1"], "--seed: -1 is not in 0 to 2147483647"),
+        (["--episodes", "0"], "--episodes: 0 is not allowed; it must be 1 or more"),
+        (["--streams", "-2"], "--streams: -2 is not allowed; it must be in [1, 4096]"),
+        (["--streams", "5000", "--episodes", "6000"], "--streams: 5000 is not allowed; it must be in [1, 4096]"),
+        (["--episodes", "many"], "onelife: --episodes: 'many' is not an integer"),
+        (["--episodes", "1e2"], "--episodes: '1e2' is not an integer (write 100)"),
+        (["--seed", "-1"], "--seed: -1 is not allowed; it must be in [0, 2147483647]"),
         (["--episode", "3"], "--episode: unknown option of onelife evaluate; did you mean --episodes?"),
-        (["--greedy", "--sampled"], "not allowed with argument"),
+        (["--max-episode-frames", "2"], "--max-episode-frames: 2 is not allowed; it must be in [4, 2147483647]"),
         (["--max-episode-frames", "400"], "--max-episode-frames: 400 has no effect on catch"),
         (["--video", "film.avi"], "--video: film.avi does not end in .mp4, .webm or .gif"),
         (["--video", "/no/where/film.mp4"], "--video: there is no directory /no/where"),
     ],
 )
 def test_wrong_options_get_one_line(catch_run, capsys, words, message):
-    assert evaluate.main([str(catch_run), *words]) == 2
+    assert main(["evaluate", str(catch_run), *words]) == 2
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.err.count("\n") == 1 and captured.out == ""
@@ -211,7 +217,7 @@ def test_wrong_options_get_one_line(catch_run, capsys, words, message):
 
 def test_runs_that_cannot_be_evaluated_get_one_line(tmp_path, capsys):
     def complaint(*words):
-        assert evaluate.main([str(word) for word in words]) == 2
+        assert main(["evaluate", *map(str, words)]) == 2
         err = capsys.readouterr().err
         assert err.count("\n") == 1
         return err
@@ -230,5 +236,5 @@ def test_runs_that_cannot_be_evaluated_get_one_line(tmp_path, capsys):
 
 def test_a_missing_video_library_is_named(catch_run, capsys, monkeypatch):
     monkeypatch.setattr(play.importlib.util, "find_spec", lambda name: None)
-    assert evaluate.main([str(catch_run), "--video", "film.mp4"]) == 2
+    assert main(["evaluate", str(catch_run), "--video", "film.mp4"]) == 2
     assert "imageio is missing; install it by pip install -e '.[video]'" in capsys.readouterr().err

@@ -81,6 +81,7 @@ def test_why_linearisations_are_not_kept_is_told(monkeypatch, choice, free, reas
     [
         ({"window": 31}, ""),
         ({"window": 32}, "η will not move: the life has about 32 updates, the window 32 (--window 32)"),
+        ({"frames": 600}, "η will not move: the life has about 1 update, the window 4 (--window 4)"),
         ({"window": 32, "agent": "impala", "correction": 0.0}, ""),
         (
             {"window": 30, "correction": 0.0, "meta_gradient.objective": "bootstrap", "bootstrap.updates": 3},
@@ -90,7 +91,7 @@ def test_why_linearisations_are_not_kept_is_told(monkeypatch, choice, free, reas
     ],
 )
 def test_a_life_that_ends_before_its_first_window_is_told(settings, said):
-    config = override(preset("smoke"), settings | {"frames": 20_000})
+    config = override(preset("smoke"), {"frames": 20_000} | settings)
     spec = environment_spec(config.game, config.environment)
     assert life_too_short(config, spec, make_learner(config, spec)) == said
 

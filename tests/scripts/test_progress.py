@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from scripts import progress
-from scripts.progress import Progress, sparkline
+from scripts.progress import PartLines, Progress, sparkline
 
 
 class Terminal(io.StringIO):
@@ -138,3 +138,13 @@ def test_sparkline_goes_from_lowest_to_highest_in_its_width():
     assert sparkline([0.99, 0.99]) == "▁▁"
     long = sparkline([float(x) for x in range(1000)], width=8)
     assert long == "▁▂▃▄▅▆▇█"
+
+
+def test_parts_are_told_in_lines_now_and_then(monkeypatch, capsys):
+    """Half was done before; a quarter takes 30 s, so that the other one will, too."""
+    clock = iter((0.0, 1.0, 15.0, 16.0, 30.0))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    lines = PartLines()
+    for what, part in (("a", 0.5), ("a", 0.5), ("b", 0.6), ("b", 0.75)):
+        lines(what, part)
+    assert capsys.readouterr().err == "onelife: a | 50.0% | ETA -\nonelife: b | 75.0% | ETA 0:00:30\n"

@@ -9,6 +9,7 @@ from configs.experiment import to_json
 from configs.presets import preset
 from learner.loggers import MetricsLogger
 from scripts import report
+from scripts.cli import main
 from scripts.run_dir import RunDirectory
 
 
@@ -42,7 +43,7 @@ def points(n):
 
 def test_the_page_holds_everything_and_needs_no_other_file(tmp_path, capsys):
     run = make_run(tmp_path / "run", points(100))
-    assert report.main([str(run)]) == 0
+    assert main(["report", str(run)]) == 0
     assert capsys.readouterr().out == f"{run / 'report.html'}\n"
     page = (run / "report.html").read_text()
     for words in (
@@ -98,7 +99,7 @@ def test_a_young_run_has_a_page_too(tmp_path, n):
 
 def test_runs_without_anything_to_show_get_one_line(tmp_path, capsys):
     def complaint(*words):
-        assert report.main([str(word) for word in words]) == 2
+        assert main(["report", *map(str, words)]) == 2
         err = capsys.readouterr().err
         assert err.count("\n") == 1
         return err

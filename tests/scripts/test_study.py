@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from configs.tree import ConfigError
+from scripts import progress, study
 from scripts.cli import main
 from scripts.studies import tang_variance
 from scripts.studies.base import SCALES, Cell, Figure, Study, Verdict, read_rows, run_study
-from scripts.studies.jobs import side_by_side
-from scripts.study import STUDIES, load_study
+from scripts.studies.jobs import load_study, side_by_side
+from scripts.study import STUDIES
+from tests.limits import limited_files
 
 RECORDED = Path(__file__).parents[2] / "docs" / "studies"
 
@@ -72,14 +74,29 @@ def test_a_place_that_holds_something_else_is_refused(tmp_path):
         run_study("counting", counting([]), "smoke", 2, tmp_path, lambda what, part: None)
 
 
+@pytest.mark.parametrize("size", [10, 220])
+def test_a_full_disk_is_one_line(tmp_path, size):
+    """Where the settings do not fit, or the page."""
+    with limited_files(size), pytest.raises(ConfigError, match=r"^--out: .* cannot be written \(File too large\)$"):
+        run_study("counting", counting([]), "smoke", 2, tmp_path, lambda what, part: None)
+    assert run_study("counting", counting([]), "smoke", 2, tmp_path, lambda what, part: None)  # with room, it goes on
+
+
+def test_a_place_that_is_a_file_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"^--out: '.*/file' is not a directory$"):
+        run_study("counting", counting([]), "smoke", 2, tmp_path / "file", lambda what, part: None)
+
+
 @pytest.mark.parametrize(
     "words, said",
     [
-        ("study", "NAME is missing"),
+        ("study", "onelife: study: NAME is missing"),
         ("study nodice_fig55", "did you mean nodice_fig5?"),
         ("study self_tuning --scale smal", "did you mean small?"),
         ("study self_tuning --seeds 0", "--seeds: 0 is not allowed"),
-        ("study self_tuning --seeds x", "invalid int value"),
+        ("study self_tuning --seeds x", "onelife: --seeds: 'x' is not an integer"),
+        ("study self_tuning --seed 3", "--seed: unknown option of onelife study; did you mean --seeds?"),
         ("study self_tuning --jobs 0", "--jobs: 0 is not allowed"),
     ],
 )
@@ -87,6 +104,15 @@ def test_bad_input_gets_one_line(capsys, words, said):
     assert main(words.split()) == 2
     err = capsys.readouterr().err
     assert said in err and err.count("\n") == 1
+
+
+def test_without_a_terminal_a_study_is_told_in_lines(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(study, "load_study", lambda name: counting([]))
+    assert main(["study", "self_tuning", "--scale", "smoke", "--out", str(tmp_path / "out")]) == 0
+    assert [line.partition(" | ETA")[0] for line in capsys.readouterr().err.splitlines()[1:]] == [
+        f"onelife: self_tuning: {cell} | {part}%" for cell, part in (("a", "33.3"), ("b", "66.7"), ("c", "100.0"))
+    ]
 
 
 def test_list_shows_them_all(capsys):

@@ -14,10 +14,14 @@ import pytest
 
 from agents.networks_meta import rule_network
 from agents.rules import save_rule
+from configs.presets import preset
+from configs.tree import override
 from learner.checkpoint import Checkpointer
 from learner.learner import Learner
 from learner.loggers import MetricsLogger
+from learner.loop import TrainingStopped
 from scripts.cli import main
+from scripts.train import _less_memory
 
 TINY = ["smoke", "--streams", "4", "--unroll", "5", "--window", "3", "--correction", "0.1", "--network.hidden", "8"]
 TINY += ["--log.updates", "4", "--log.tensorboard", "false", "--log.report", "false"]
@@ -195,6 +199,25 @@ def test_a_run_that_cannot_go_on_says_why_in_one_line(tmp_path, capsys):
     assert "no readable checkpoint" in said and said.count("\n") == 1
 
 
+def test_a_life_is_not_ended_before_where_it_is(tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    run(run_dir, "--frames", str(8 * UPDATE))
+    before, lived = (run_dir / "config.json").read_text(), metrics(run_dir)[-1]["env_frames"]
+    capsys.readouterr()
+    assert main(["train", "--resume", str(run_dir), "--frames", "10"]) == 2
+    said = f"--frames: 10 is below the {lived} frames that {run_dir} has lived; give more, or leave it out"
+    assert capsys.readouterr().err == f"onelife: {said}\n"
+    assert (run_dir / "config.json").read_text() == before
+    assert main(["train", "--resume", str(run_dir)]) == 0  # there is nothing left, and nothing wrong
+
+
+def test_that_a_life_is_too_short_is_said_of_new_ones(tmp_path):
+    run_dir = tmp_path / "run"
+    run(run_dir, "--frames", str(2 * UPDATE))
+    assert main(["train", "--resume", str(run_dir), "--frames", str(3 * UPDATE)]) == 0
+    assert (run_dir / "events.log").read_text().count("η will not move") == 1
+
+
 def test_a_life_without_a_checkpoint_begins_anew_and_keeps_its_old_log(tmp_path, capsys):
     run_dir = tmp_path / "run"
     run(run_dir, "--frames", str(8 * UPDATE))
@@ -259,12 +282,34 @@ def test_out_of_memory_is_one_line_and_keeps_what_can_be_read(tmp_path, monkeypa
     said = capsys.readouterr().err.splitlines()
     assert "Traceback" not in "".join(said)
     assert said[-1] == (
-        "onelife: out of memory (RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.); start again with less of"
+        "onelife: out of memory (RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes); start again with less of"
         " --streams 4, --unroll 5, --window 3; or use --meta-gradient.linearization rebuild"
         + ("; the state of update 5 is kept" if readable else "")
     )
     assert any("the last state could not be saved" in line for line in said) != readable
     assert "stopped: out of memory" in (run_dir / "events.log").read_text()
+
+
+def test_a_wide_network_may_be_what_memory_does_not_suffice_for():
+    narrow, wide = (override(preset("smoke"), {"network.hidden": (64, width)}) for width in (64, 60_000))
+    assert "--network.hidden" not in _less_memory(narrow, None)
+    assert "--window 4, --network.hidden 64 60000" in _less_memory(wide, None)
+
+
+def test_what_ended_a_life_is_part_of_a_line(tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise TrainingStopped("Out of memory allocating\n9 bytes.")
+
+    monkeypatch.setattr(Learner, "step", fail)
+    assert main(["train", *TINY, "--run-dir", str(tmp_path / "run")]) == 1
+    assert "onelife: Out of memory allocating 9 bytes; start again" in capsys.readouterr().err
+
+
+def test_a_linear_agent_is_told(tmp_path):
+    words = [word for word in TINY if word not in ("--network.hidden", "8")]
+    words += ["--frames", str(2 * UPDATE), "--run-dir", str(tmp_path / "run"), "--network.hidden"]
+    assert main(["train", *words]) == 0
+    assert "--network.hidden has no value: policy and critic are linear" in (tmp_path / "run/events.log").read_text()
 
 
 def test_other_errors_of_the_device_are_not_taken_for_it(tmp_path, monkeypatch):

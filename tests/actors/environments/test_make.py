@@ -51,7 +51,6 @@ def test_every_game_is_known_by_its_own_name_and_by_envpools():
         ("atari:brakeout", "breakout"),
         ("two_colours", "two_colors"),
         ("cach", "catch"),
-        ("atari:catch", None),
         ("", None),
         ("pong!", "pong"),
         ("zzzz", None),
@@ -65,6 +64,11 @@ def test_unknown_games(name, nearest):
     assert "\n" not in message and repr(name.removeprefix("atari:")) in message
     if nearest:
         assert message.endswith(f"did you mean {nearest}?")
+
+
+def test_a_game_of_our_own_is_not_of_atari():
+    with pytest.raises(ValueError, match=r"unknown game 'atari:Catch': catch is not of Atari; write catch$"):
+        normalise_game("atari:Catch")
 
 
 def test_names_and_specs_start_nothing():

@@ -92,4 +92,6 @@ def test_equal_to_exact_means_at_one_per_cent_for_all_points_together():
     assert 0.002 < verdicts.count("disagree") / 1000 < 0.022  # three standard errors about 0.01
     off = exact + np.array([6.0 / np.sqrt(20), 0.0, 0.0])
     assert is_equal("", off + rng.normal(size=(20, 3)), exact).verdict == "disagree"
-    assert is_equal("", exact[None], exact).verdict == "undecided"
+    few = is_equal("", off + rng.normal(size=(4, 3)), exact)
+    assert (few.measured, few.verdict) == ("n = 4, fewer than 5", "undecided")
+    assert is_equal("", exact + rng.normal(size=(5, 3)), exact).measured.startswith("largest |t| of 3 points ")
