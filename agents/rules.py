@@ -3,10 +3,7 @@
 import zipfile
 from pathlib import Path
 
-import jax
 import numpy as np
-
-from agents.networks_meta import rule_network
 
 Rule = dict[str, dict[str, np.ndarray]]  # haiku's: module, then name
 
@@ -27,6 +24,11 @@ def rule_sizes(rule: Rule) -> dict[str, int]:
 
     Raises ValueError where these arrays are not a rule's.
     """
+    # Here, since settings are checked before anything heavy is imported.
+    import jax
+
+    from agents.networks_meta import rule_network
+
     try:
         hidden, predictions = rule["target"]["w"].shape
         _, embedding = rule["embed/~/linear_0"]["w"].shape
@@ -51,7 +53,7 @@ def load_rule(path: str | Path) -> Rule:
                 module, _, leaf = name.partition(_BETWEEN)
                 rule.setdefault(module, {})[leaf] = array
         rule_sizes(rule)
-        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(rule)):
+        if not all(np.isfinite(leaf).all() for leaves in rule.values() for leaf in leaves.values()):
             raise ValueError("not all of its numbers are finite")
     except FileNotFoundError:
         raise ValueError(f"{str(path)!r} is missing: there is no such file") from None

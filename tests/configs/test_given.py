@@ -160,8 +160,8 @@ CASES = [  # a setting, beside what it is refused, and beside what it is taken
     ("--optimizer.differentiate-second-moment true", "atari_impala", "atari_stac"),
     (
         "--inner.surrogate-decay 0.5",
-        "atari_impala --inner.surrogate loaded_dice",
-        "atari_stac --inner.surrogate loaded_dice",
+        "atari_impala --inner.surrogate lsf --lag 0",
+        "atari_stac --inner.surrogate lsf --lag 0",
     ),
     *((words, "catch_lpg --rule RULE", "catch_lpg") for words in ("--lpg.target-penalty 0.1", "--lpg.embedding 8")),
     ("--outer.gamma 0.9", "atari_impala", "atari_impala --outer.separate-critic true"),
@@ -169,7 +169,10 @@ CASES = [  # a setting, beside what it is refused, and beside what it is taken
     ("--outer.trace-lambda 0.9", BANDIT, "atari_mgrl"),
     *((f"--inner.{name} 0.3", "catch_lpg", "atari_impala") for name in ("gamma", "trace-lambda", "alpha")),
     *((f"--inner.{name}-weight 0.3", "catch_lpg", "atari_impala") for name in ("policy", "entropy")),
-    ("--inner.surrogate lvc", "catch_lpg", "atari_stac"),
+    *(
+        ("--inner.surrogate lvc", preset, "atari_stac --window 2")
+        for preset in ("catch_lpg", "atari_impala", "atari_stac")
+    ),
     ("--outer.separate-critic true", "catch_lpg", "atari_stac"),
     ("--outer.separate-critic true", BANDIT, "atari_impala"),
     *((f"--inner.{words}", BANDIT, "catch_lpg") for words in ("rho-clip 2", "reward-clip 2", "value-weight 2")),
