@@ -160,7 +160,7 @@ STUDY = Study(
         "Vuorio et al. 2021: the sampling correction trades bias against variance; λ and α move along that curve, and"
         " so do longer windows; untruncated with λ = 1 the meta-gradient is unbiased."
     ),
-    minutes={"smoke": "10 s", "small": "6 min", "paper": PAPER},
+    minutes={"smoke": "10 s", "small": "11 min (projected)", "paper": PAPER},
     seeds=dict.fromkeys(LIVES, GROUPS),
     cells=_cells,
     run=run,
