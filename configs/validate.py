@@ -12,7 +12,7 @@ from agents.make import agent_names, self_tuned_by
 from agents.rules import load_rule
 from configs.ranges import RANGES
 from configs.tree import ConfigError, Setting, check_choice, check_type, flag, is_tuple, leaves
-from learner.config import EVOLUTION
+from learner.config import BY_COPIES
 
 ONE_BY_ONE = ("trace", "finite_differences")  # differentiations whose cost grows with the number of meta-parameters
 AGENTS = ("impala", "mgrl", "stac", "stacx", "lirpg", "lpg", "maml", "bandit")  # what others read is theirs to say
@@ -119,14 +119,14 @@ def _check_evolution(config: Any) -> None:
     meta = config.meta_gradient
     kind, flag = meta.differentiation, "--meta-gradient.differentiation"
     default = type(meta)()
-    for name, users in (("standard_deviation", EVOLUTION), ("pairs", ("es", "pes"))):
+    for name, users in (("standard_deviation", BY_COPIES), ("pairs", ("es", "pes"))):
         value = getattr(meta, name)
         if kind not in users and value != getattr(default, name):
             raise ConfigError(
                 f"--meta-gradient.{name.replace('_', '-')}: {value:g} has no effect with {flag} {kind}; leave it at"
                 f" {getattr(default, name):g} or use {' or '.join(users)}"
             )
-    if kind not in EVOLUTION:
+    if kind not in BY_COPIES:
         return
     if config.game not in JAX_GAMES or config.runtime == "ray":
         where = f"--runtime {config.runtime}" if config.game in JAX_GAMES else f"--game {config.game}"

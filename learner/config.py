@@ -46,7 +46,7 @@ class MetaOptimizerConfig:
     """Clip the meta-gradient to this global norm; 0 for none."""
 
 
-EVOLUTION = ("es", "pes", "finite_differences")  # differentiations by perturbed copies, which act
+BY_COPIES = ("es", "pes", "finite_differences")  # differentiations by perturbed copies, which act
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 
 from agents.types import Agent, Array, MetaParams, Trajectory
 from learner.checkpoint import rebuild
-from learner.config import EVOLUTION, BootstrapConfig, InnerOptimizerConfig, MetaGradientConfig, MetaOptimizerConfig
+from learner.config import BY_COPIES, BootstrapConfig, InnerOptimizerConfig, MetaGradientConfig, MetaOptimizerConfig
 from learner.inner_update import InnerState, InnerUpdate, nonfinite_leaves, select
 from learner.mesh import Mesh, NoMesh
 from learner.meta_gradients.base import Estimate, norms_by_name, penalised
@@ -45,7 +45,7 @@ class Learner:
         mesh: Mesh | NoMesh,
         keep: bool = False,
         share: Callable[[MetaParams], MetaParams] = lambda gradient: gradient,
-        tell_gradient: bool = False,
+        record_gradient: bool = False,
     ):
         """A learner for one life.
 
@@ -57,7 +57,7 @@ class Learner:
           keep: whether the window's tape keeps residuals (see `meta_gradients.linearization`).
           share: what makes of each life's meta-gradient the one that all of them follow, where many lives that share η
             run in one graph (`jax.lax.pmean` over them).
-          tell_gradient: "meta_grad/vector" [d], the whole raw meta-gradient but for penalties on η, is among the
+          record_gradient: "meta_grad/vector" [d], the whole raw meta-gradient but for penalties on η, is among the
             metrics of a window's end; and "meta_grad/direct_vector", it without the sampling correction, where the two
             parts are told apart.
         """
@@ -67,7 +67,7 @@ class Learner:
         self._config = meta_gradient
         self._mesh = mesh
         self._share = share
-        self._tell_gradient = tell_gradient
+        self._record_gradient = record_gradient
         self._streams = streams
         self._inner = InnerUpdate(agent, make_inner_optimizer(optimizer, total_updates))
         self._meta_optimizer = make_meta_optimizer(meta_optimizer, total_updates / self._window)
@@ -79,7 +79,7 @@ class Learner:
         self._trace = self._reverse = None
         if self._self_tuned and meta_gradient.differentiation == "trace":
             self._trace = TraceMetaGradient(self._inner, correction_, meta_gradient.trace_decay)
-        elif self._self_tuned and meta_gradient.differentiation not in EVOLUTION:
+        elif self._self_tuned and meta_gradient.differentiation not in BY_COPIES:
             self._reverse = ReverseMetaGradient(
                 self._inner, meta_gradient.objective, window, correction_, keep, bootstrap
             )
@@ -288,7 +288,7 @@ class Learner:
         ends = position == self._window
         trace, forward = state.trace, None
         if self._trace:
-            weight, closer = self._weights[position], self._looks_closer(state.meta_updates)
+            weight, diagnose = self._weights[position], self._diagnoses(state.meta_updates)
             logs = {}
             if weight:
                 same = self._config.objective == "same"
@@ -300,18 +300,18 @@ class Learner:
                     last.stream_return,
                     weight,
                     correction_scale,
-                    by_stream=closer,
+                    by_stream=diagnose,
                 )
             if not ends:
                 return state._replace(trace=trace), {}, None
-            estimate, trace = self._trace.estimate(trace, state.meta.params, by_stream=closer)
+            estimate, trace = self._trace.estimate(trace, state.meta.params, by_stream=diagnose)
         elif ends and self._reverse:
             estimate, logs, forward = self._reverse(
                 state.meta.params,
                 state.tape,
                 state.inner,
                 last,
-                self._looks_closer(state.meta_updates),
+                self._diagnoses(state.meta_updates),
                 correction_scale,
             )
         elif ends:
@@ -331,14 +331,14 @@ class Learner:
         metrics |= {f"outer_loss/{name}": value for name, value in logs.items()}
         metrics["skipped/meta"] = was_skipped
         metrics |= {f"meta_grad/of_{name}": value for name, value in by_name.items()}
-        if self._tell_gradient:
+        if self._record_gradient:
             metrics["meta_grad/vector"] = ravel_pytree(unpenalised)[0]
             if direct is not None:
                 metrics["meta_grad/direct_vector"] = ravel_pytree(direct)[0]
         state = state._replace(meta=meta, tape=(), trace=trace, skipped=skipped, meta_updates=state.meta_updates + 1)
         return state, metrics, forward
 
-    def _looks_closer(self, meta_updates: int) -> bool:
+    def _diagnoses(self, meta_updates: int) -> bool:
         """Whether this window's parts (of the trace: its streams) are told apart; in the graph they are every time."""
         period = self._config.diagnostics
         return bool(period) and (isinstance(meta_updates, jax.core.Tracer) or int(meta_updates) % period == 0)

@@ -10,8 +10,8 @@ import numpy as np
 
 from configs.tree import ConfigError, flag, leaves
 from scripts.figure import panels
+from scripts.intervals import draw_interval, interval
 from scripts.parse import Parser, read_run, writing
-from scripts.studies.statistics import draw_interval, interval
 
 OUT = "comparison.png"
 POINTS = 100  # of a curve

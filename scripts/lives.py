@@ -18,7 +18,7 @@ from actors.unroll import start_in_graph, unroll_in_graph
 from agents.types import Array, MetaParams, Params, real_transitions
 from configs.experiment import ExperimentConfig
 from configs.tree import ConfigError
-from learner.config import EVOLUTION
+from learner.config import BY_COPIES
 from learner.inner_update import nonfinite_leaves
 from learner.learner import Learner
 from learner.mesh import NoMesh
@@ -66,7 +66,7 @@ class Lives:
       staggered: the first lives end after 1 ... lifetime windows, drawn for each, so that lives of all ages are there.
       skip: a life's first window begins after a number of updates that is uniform over 0 ... skip, drawn for each life:
         what comes before is constant to the meta-gradient (No DICE's truncation).
-      tell_gradient: see `learner.learner.Learner`; among the records.
+      record_gradient: see `learner.learner.Learner`; among the records.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Lives:
         lifetime: int = 0,
         skip: int = 0,
         staggered: bool = False,
-        tell_gradient: bool = False,
+        record_gradient: bool = False,
     ):
         self._environment = make_jax_environment(config.game, config.environment)
         if self._environment is None or config.lag == "free" or config.actors != 1:
@@ -103,10 +103,10 @@ class Lives:
             mesh=NoMesh(),
             share=share,
             keep=meta_gradient.linearization == "keep",
-            tell_gradient=tell_gradient,
+            record_gradient=record_gradient,
         )
         self._evolution = None
-        if meta_gradient.differentiation in EVOLUTION and jax.tree.leaves(self.eta()):
+        if meta_gradient.differentiation in BY_COPIES and jax.tree.leaves(self.eta()):
             self._evolution = Evolution(meta_gradient, self._learner.span)
         if self._learner.agent.starts_from_meta:  # a life is a window, and η where it begins
             self._lifetime = 1

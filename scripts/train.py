@@ -13,7 +13,7 @@ from typing import Any
 from configs.experiment import ExperimentConfig, added_since, from_json, to_json
 from configs.tree import ConfigError
 from configs.validate import check_devices
-from learner.config import EVOLUTION
+from learner.config import BY_COPIES
 from scripts.compile_cache import use_compile_cache
 from scripts.parts import life_too_short, make_actor_from, make_fitting_learner
 from scripts.progress import Progress
@@ -26,7 +26,7 @@ WIDE = 2_048  # units of a hidden layer whose parameters may be what memory does
 
 def train(config: ExperimentConfig) -> int:
     """A new life. Returns the exit code: 0 finished, 1 where training could not go on, 128 + N stopped by signal N."""
-    if config.meta_gradient.differentiation in EVOLUTION:
+    if config.meta_gradient.differentiation in BY_COPIES:
         raise ConfigError(
             f"--meta-gradient.differentiation: {config.meta_gradient.differentiation} has copies of the agent act in"
             " the graph, which actors of `onelife train` do not; use reverse or trace (studies take it)"

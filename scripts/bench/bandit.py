@@ -15,10 +15,10 @@ from scripts.bench.chart import draw_bars
 from scripts.bench.output import add_out, check_out, write
 from scripts.bench.process import run_to_end
 from scripts.bench.ratios import table
+from scripts.intervals import interval
 from scripts.lives import Lives
 from scripts.parse import Parser
 from scripts.studies.nodice import NAMES, bandit
-from scripts.studies.statistics import interval
 
 OURS, SIDE, ONE = "onelife", "PyTorch, lives side by side", "PyTorch, life by life"
 RAW, CORRECTION = 1.0, 1.0  # both rates, and λ

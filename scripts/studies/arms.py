@@ -8,9 +8,9 @@ import numpy as np
 
 from configs.experiment import ExperimentConfig
 from scripts.figure import panels
+from scripts.intervals import draw_interval
 from scripts.lives import Life, Lives
 from scripts.studies.base import Cell, Figure, Row
-from scripts.studies.statistics import draw_interval
 
 POINTS = 100  # how many rows of the table a life becomes
 

@@ -171,7 +171,7 @@ def estimator(problem: Problem, settings: dict[str, Any], basis: np.ndarray | No
             )
         # Each window divides its sum of rewards by its own number of batches, the life by all of them.
         windows, weight, skip = life // window, (window + 1) / (life + 1), 0
-    lives = Lives(config, own_tasks=problem.own_tasks, skip=skip, tell_gradient=True)
+    lives = Lives(config, own_tasks=problem.own_tasks, skip=skip, record_gradient=True)
 
     def sample(eta: MetaParams | None, samples: int, first: int = 0) -> np.ndarray:
         parts = []

@@ -6,9 +6,10 @@ from pathlib import Path
 from configs.experiment import ExperimentConfig
 from configs.presets import preset
 from configs.tree import override
+from scripts.intervals import seeds_to_tell
 from scripts.studies.arms import by_seed, cells, draw_curves, run_arm
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
-from scripts.studies.statistics import is_above, seeds_to_tell
+from scripts.studies.verdicts import is_above
 
 STEPS = {"smoke": 3_200, "small": 500_000, "paper": 10_000_000}
 SWITCH = {"smoke": 800, "small": 100_000, "paper": 100_000}

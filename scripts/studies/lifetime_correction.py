@@ -12,8 +12,8 @@ from scripts.lives import Lives
 from scripts.studies import self_tuning
 from scripts.studies.arms import by_seed, draw_curves, live
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
-from scripts.studies.statistics import is_above
 from scripts.studies.still import Still, draw_errors, draw_planes, judge_still, judge_variant, look
+from scripts.studies.verdicts import is_above
 
 STEPS = {"smoke": 6_400, "small": 240_000, "paper": 10_000_000}
 LAMBDAS = {"smoke": (0.0, 1.0), "small": (0.0, 0.01, 0.1, 1.0), "paper": (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)}

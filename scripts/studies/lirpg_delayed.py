@@ -9,7 +9,7 @@ from configs.presets import preset
 from configs.tree import override
 from scripts.studies.arms import Arm, by_seed, draw_curves, run_arm
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
-from scripts.studies.statistics import is_above
+from scripts.studies.verdicts import is_above
 
 STEPS = {"smoke": 3_200, "small": 320_000, "paper": 3_200_000}
 STREAMS, UNROLL = 16, 20

@@ -10,8 +10,8 @@ import numpy as np
 
 from configs.tree import override
 from scripts.figure import panels
+from scripts.intervals import Interval
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
-from scripts.studies.statistics import Interval, is_above, is_slope
 from scripts.studies.tabular import EXACT, Exact, tabular
 from scripts.studies.tabular_exact import values
 from scripts.studies.tabular_sweep import (
@@ -24,6 +24,7 @@ from scripts.studies.tabular_sweep import (
     slopes,
     table,
 )
+from scripts.studies.verdicts import is_above, is_slope
 
 SAMPLES = {"smoke": (4, 16), "small": (4, 16, 64), "paper": (2, 4, 8, 16, 32, 64)}
 STEPS = {"smoke": (1, 2), "small": (1, 2, 4, 6), "paper": (1, 2, 3, 4, 5, 6)}

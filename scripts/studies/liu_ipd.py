@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from scripts.figure import panels
+from scripts.intervals import draw_interval
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
 from scripts.studies.lola import EXACT, GAMMA, Arm, Lola, Sizes
-from scripts.studies.statistics import draw_interval, is_above
+from scripts.studies.verdicts import is_above
 
 ARMS = {
     "on-policy": Arm("new", "new"),

@@ -8,8 +8,8 @@ import numpy as np
 from scripts.figure import panels
 from scripts.studies import tabular_sweep
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
-from scripts.studies.statistics import is_above
 from scripts.studies.tabular_sweep import EACH, NAMES, Point, by_task, draw_line, present
+from scripts.studies.verdicts import is_above
 
 SURROGATES = ("plain", "lvc")
 SAMPLES = {"smoke": (16,), "small": (16, 64, 256), "paper": (16, 32, 64, 128, 256)}

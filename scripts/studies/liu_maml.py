@@ -8,9 +8,9 @@ import numpy as np
 from scripts.figure import panels
 from scripts.studies import tabular_sweep
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
-from scripts.studies.statistics import is_above
 from scripts.studies.tabular import NOTHING_REUSED, Memory
 from scripts.studies.tabular_sweep import EACH, LETTERS, NAMES, SINGLE, Point, by_task, draw_line, present
+from scripts.studies.verdicts import is_above
 
 SURROGATES = ("plain", "lvc", "loaded_dice", "dice")
 SAMPLES = {"smoke": (16,), "small": (4, 16, 64, 256), "paper": (2, 4, 8, 16, 32, 64, 128, 256)}

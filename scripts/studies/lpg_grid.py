@@ -18,7 +18,7 @@ from scripts.lives import Lives
 from scripts.parse import writing
 from scripts.studies.arms import draw_curves, live
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
-from scripts.studies.statistics import is_above
+from scripts.studies.verdicts import is_above
 
 RULES = {"smoke": 1, "small": 4, "paper": 8}
 LIVES = {"smoke": 4, "small": 48, "paper": 512}

@@ -10,9 +10,10 @@ from configs.experiment import ExperimentConfig
 from configs.presets import preset
 from configs.tree import override
 from scripts.figure import panels
+from scripts.intervals import draw_interval
 from scripts.lives import Lives
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
-from scripts.studies.statistics import draw_interval, is_above
+from scripts.studies.verdicts import is_above
 
 STILL, PLAIN = "θ⁰ held still", "plain"
 ARMS: dict[str, dict[str, Any]] = {

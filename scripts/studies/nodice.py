@@ -12,9 +12,9 @@ from configs.experiment import ExperimentConfig
 from configs.presets import preset
 from configs.tree import override
 from learner.config import InnerOptimizerConfig, MetaGradientConfig, MetaOptimizerConfig
+from scripts.intervals import draw_interval
 from scripts.lives import Lives
 from scripts.studies.base import Row
-from scripts.studies.statistics import draw_interval
 
 UPDATES = 29  # a life is 30 batches of 10 pulls
 NAMES = ("early", "late")

@@ -25,7 +25,7 @@ from scripts.studies.nodice import (
 )
 from scripts.studies.nodice_fig2 import LIVES, UPDATES_OF_ETA, learning
 from scripts.studies.nodice_plane import WINDOWS
-from scripts.studies.statistics import is_above, is_not_below, is_same
+from scripts.studies.verdicts import is_above, is_not_below, is_same
 
 STARTS = {"smoke": (1.0, 3.0), "small": (1.0, 3.0, 5.0), "paper": (1.0, 3.0, 5.0)}  # of each raw rate
 GRID = {"smoke": 3, "small": 11, "paper": 50}  # points of each raw rate

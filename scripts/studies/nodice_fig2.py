@@ -37,7 +37,7 @@ from scripts.studies.nodice_plane import (
     summaries,
     windows_of,
 )
-from scripts.studies.statistics import is_above, is_same
+from scripts.studies.verdicts import is_above, is_same
 
 GRID = {"smoke": (2.0,), "small": (1.0, 2.5), "paper": (1.0, 1.75, 2.5, 3.25, 4.0)}
 SAMPLES = {"smoke": 200, "small": 200_000, "paper": 2_000_000}

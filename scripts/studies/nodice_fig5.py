@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from scripts.figure import panels
+from scripts.intervals import interval
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
 from scripts.studies.nodice import DICE, UPDATES
 from scripts.studies.nodice_plane import (
@@ -28,7 +29,6 @@ from scripts.studies.nodice_plane import (
     summaries,
     windows_of,
 )
-from scripts.studies.statistics import interval
 
 ALPHAS = {"smoke": (0.5,), "small": (0.5, 0.8, 0.95), "paper": (0.5, 0.8, 0.9, 0.95)}
 # The gradient is small beside the noise of λ = 1 but where rates are low: few lives need such points.

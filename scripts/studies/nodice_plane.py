@@ -11,10 +11,10 @@ from scipy import stats
 
 from configs.tree import override
 from scripts.figure import panels
+from scripts.intervals import interval
 from scripts.studies.base import Cell, Figure, Row, Verdict
 from scripts.studies.bias_variance import Problem, estimator, finite_differences
 from scripts.studies.nodice import NAMES, UPDATES, bandit
-from scripts.studies.statistics import interval
 
 LAMBDAS = (0.0, 0.2, 0.6, 1.0)
 WINDOWS = {"smoke": (1, 2), "small": (1, 8, 22, UPDATES), "paper": (1, 8, 22, UPDATES)}

@@ -11,7 +11,7 @@ from scripts.figure import panels
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
 from scripts.studies.nodice import Learning, draw_paths, ends, learn
 from scripts.studies.nodice_plane import WINDOWS
-from scripts.studies.statistics import is_above
+from scripts.studies.verdicts import is_above
 
 LAMBDAS = {"smoke": (0.0, 1.0), "small": (0.0, 0.2, 0.6, 1.0), "paper": (0.0, 0.2, 0.6, 1.0)}
 START = (2.0, 2.0)

@@ -15,7 +15,7 @@ from configs.presets import preset
 from configs.tree import override
 from scripts.studies.arms import by_seed, cells, draw_curves, run_arm
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
-from scripts.studies.statistics import is_above, is_not_below
+from scripts.studies.verdicts import is_above, is_not_below
 
 ENTROPY_BOUND = 0.5
 

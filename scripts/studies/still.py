@@ -13,9 +13,9 @@ import numpy as np
 
 from configs.experiment import ExperimentConfig
 from scripts.figure import panels
+from scripts.intervals import Interval, interval, jackknife
 from scripts.lives import Lives
 from scripts.studies.base import Cell, Figure, Row, Verdict
-from scripts.studies.statistics import Interval, interval, jackknife
 
 WEIGHTS = (0.01, 0.1, 1.0)  # λ; the rule of thumb says (T·B)^(-1/2), 0.06 with 320 actions
 SMALL = 0.25  # bias, of the truth
@@ -35,7 +35,7 @@ def look(cell: Cell, tell: Callable[[str, float], None]) -> list[Row]:
     still, found = cell.content, []
     for index, config in enumerate((still.estimate, still.truth)):
         tell(f"{cell.name}: {config.meta_gradient.differentiation}", index / 2)
-        lives = Lives(config, tell_gradient=True)
+        lives = Lives(config, record_gradient=True)
         _, records = lives.run(lives.start(range(still.lives)), round(config.frames / lives.steps_per_window))
         found.append({name: np.asarray(x, np.float64) for name, x in records.items() if name.endswith("vector")})
     estimate, truth = found

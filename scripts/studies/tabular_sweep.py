@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs.tree import override
+from scripts.intervals import Interval, draw_interval, interval, jackknife
 from scripts.studies.base import Cell, Row
-from scripts.studies.statistics import Interval, draw_interval, interval, jackknife
 from scripts.studies.tabular import EXACT, NOTHING_REUSED, Exact, Memory, Tabular, tabular
 
 LETTERS = ("lee", "ele", "eel", "lle", "lel", "ell", "lll")  # inner, Hessian, outer: l learned from samples, e exact

@@ -9,11 +9,12 @@ import numpy as np
 from configs.experiment import ExperimentConfig
 from configs.tree import override
 from scripts.figure import panels
+from scripts.intervals import Interval, draw_interval
 from scripts.lives import Lives
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
-from scripts.studies.statistics import Interval, draw_interval, is_above, is_slope
 from scripts.studies.tabular import EXACT, Exact, Tabular, tabular
 from scripts.studies.tabular_sweep import bias_slope, compare, estimates, slopes, squared_bias, table
+from scripts.studies.verdicts import is_above, is_slope
 
 SIZES = {"smoke": (4, 16), "small": (4, 8, 16, 32, 64, 128), "paper": (4, 8, 16, 32, 64, 128, 256, 512)}
 SAMPLES = {"smoke": 100, "small": 2_000, "paper": 40_000}

@@ -9,8 +9,9 @@ import numpy as np
 
 from agents.surrogates import linearised, score_function
 from scripts.figure import panels
+from scripts.intervals import draw_interval, interval, jackknife
 from scripts.studies.base import Cell, Figure, Row, Study, Verdict
-from scripts.studies.statistics import draw_interval, interval, is_equal, is_slope, jackknife
+from scripts.studies.verdicts import is_equal, is_slope
 
 MEAN = DEVIATION = 1.0  # with mean 0 the score function's variance would not grow with N
 SIZES = {"smoke": (16, 64), "small": (16, 32, 64, 128, 256), "paper": (16, 32, 64, 128, 256, 512, 1024)}

@@ -75,7 +75,7 @@ def test_lives_with_different_corrections_in_one_program_are_those_apart(differe
     own |= {"meta_gradient.differentiation": differentiation, "self_tuned.parameters": ("gamma",)}
 
     def vectors(correction, seeds, scales=None):
-        lives = Lives(override(preset("smoke"), SMALL | own | {"correction": correction}), tell_gradient=True)
+        lives = Lives(override(preset("smoke"), SMALL | own | {"correction": correction}), record_gradient=True)
         return np.asarray(lives.run(lives.start(seeds, None, scales), 4)[1]["meta_grad/vector"])
 
     together = vectors(2.0, [3, 3, 3], [0.0, 0.25, 1.0])

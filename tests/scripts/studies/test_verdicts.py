@@ -1,19 +1,11 @@
+"""Verdicts on claims, by intervals over seeds."""
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from scripts.studies.statistics import (
-    Interval,
-    difference,
-    interval,
-    is_above,
-    is_equal,
-    is_not_below,
-    is_same,
-    is_slope,
-    jackknife,
-    seeds_to_tell,
-)
+from scripts.intervals import Interval, difference
+from scripts.studies.verdicts import is_above, is_equal, is_not_below, is_same, is_slope
 
 AROUND = np.array([-0.1, 0.0, 0.1])  # its 95 % interval is ±0.25
 
@@ -53,15 +45,6 @@ def test_arms_that_share_nothing_are_compared_by_their_means():
     assert is_above("", high[:1], low[:1], paired=False).verdict == "undecided"
 
 
-def test_with_the_seeds_it_takes_arms_are_told_apart_four_times_in_five():
-    rng = np.random.default_rng(0)
-    high, low = rng.normal(0.7, 1.0, 12), rng.normal(0.0, 2.0, 12)
-    seeds = seeds_to_tell(high, low, claims=8)
-    one, other = (rng.normal(of.mean(), of.std(ddof=1), (4_000, seeds)) for of in (high, low))
-    told = stats.ttest_ind(one, other, axis=1, equal_var=False).pvalue < 0.05 / 8
-    assert abs(told.mean() - 0.8) < 0.02 and seeds > 12  # three standard errors
-
-
 @pytest.mark.parametrize(
     "low, high, verdict",
     [
@@ -74,15 +57,6 @@ def test_with_the_seeds_it_takes_arms_are_told_apart_four_times_in_five():
 )
 def test_a_slope_is_refused_only_where_its_whole_interval_is_elsewhere(low, high, verdict):
     assert is_slope("", Interval((low + high) / 2, low, high), -1.0, "").verdict == verdict
-
-
-def test_the_jackknife_of_a_mean_is_its_interval_and_of_a_square_has_no_bias():
-    values = np.random.default_rng(0).normal(1.0, 2.0, size=9)
-    np.testing.assert_allclose(jackknife(float, values), interval(values), rtol=1e-12)
-    square = jackknife(np.square, values).mean
-    np.testing.assert_allclose(square, values.mean() ** 2 - values.var(ddof=1) / len(values), rtol=1e-12)
-    one = jackknife(float, values[:1])
-    assert one.mean == values[0] and one.low == -np.inf and one.high == np.inf
 
 
 def test_equal_to_exact_means_at_one_per_cent_for_all_points_together():
