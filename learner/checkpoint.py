@@ -55,9 +55,9 @@ class Checkpointer:
         """
         structure, arrays = _describe(state)
         self.wait()
-        if step in self._steps() and step not in self._unreadable:
-            return True
         try:
+            if step in self._steps() - self._unreadable:
+                return True
             self._start_save(step, structure, arrays)
         except Exception as error:
             self._save_failed(step, error)
@@ -72,11 +72,10 @@ class Checkpointer:
         try:
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
+            if step not in self._steps():
+                raise OSError("it is not there after the save")
         except Exception as error:
             self._save_failed(step, error)
-            return False
-        if step not in self._steps():
-            self._save_failed(step, OSError("it is not there after the save"))
             return False
         return True
 
@@ -156,11 +155,14 @@ class Checkpointer:
 
     def _save_failed(self, step: int, error: Exception) -> None:
         self._saving = None
-        before = "the last good one stays" if self._steps() - self._unreadable else "and there is none before it"
-        self._events.append(f"checkpoint {step} could not be saved, {before}: {_one_line(error)}")
         self._drop_manager()  # after a failure its idea of what is on disk is wrong
-        for leftover in self._directory.glob("*orbax-checkpoint-tmp*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        try:
+            before = "the last good one stays" if self._steps() - self._unreadable else "and there is none before it"
+            for leftover in self._directory.glob("*orbax-checkpoint-tmp*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+        except (CheckpointError, OSError):
+            before = "and nor can the directory be listed"
+        self._events.append(f"checkpoint {step} could not be saved, {before}: {_one_line(error)}")
 
     def _drop_manager(self) -> None:
         manager, self._manager = self._manager, None

@@ -219,9 +219,13 @@ def test_too_many_open_files_is_no_damage(tmp_path):
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
         with pytest.raises(CheckpointError, match=r"could not be read now: .*Too many open files"):
             checkpointer.restore()
+        assert not checkpointer.save(2, state(2), blocking=True)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    (told,) = checkpointer.events()
+    assert told.startswith("checkpoint 2 could not be saved, and nor can the directory be listed: ")
     assert checkpointer.restore()[0] == 1
+    assert checkpointer.save(3, state(3), blocking=True) and checkpointer.restore()[0] == 3
     checkpointer.close()
 
 
