@@ -111,7 +111,7 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
     longest = f"T={windows_of(found)[-1]}"
     full, none = found[f"{longest} λ=1"], found[f"{longest} λ=0"]
     verdicts += [
-        no_bias("untruncated, the full correction is unbiased: no bias is seen where that of λ = 0 is", full, none),
+        no_bias("untruncated, the full correction is unbiased: none is significant where that of λ = 0 is", full, none),
         is_biased("untruncated, DiCE alone is biased", found[DICE], none),
         all_above(ADDS_BIAS, [(found[DICE].squared_bias, none.squared_bias)]),
         is_more_biased(OFF_THE_FRONTIER, found, DICE, windows_of(found)[-1]),
@@ -123,7 +123,7 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
     untruncated = f"es of {windows_of(found)[-1]}"
     truncated = [name for name in found if name.startswith("es of") and name != untruncated]
     for name in (name for name in (untruncated, "pes of 1") if name in found):
-        claim = f"our own: {name} is unbiased for the whole life: no bias is seen where that of λ = 0 is"
+        claim = f"our own: {name} is unbiased for the whole life: none is significant where that of λ = 0 is"
         verdicts.append(no_bias(claim, found[name], none))
     for name in truncated:
         pair = (found[name].squared_bias, found[untruncated].squared_bias)

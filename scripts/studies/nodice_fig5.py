@@ -107,7 +107,7 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
     claim = f"{longest}: λ = 1 has two to three orders of magnitude the variance of λ = 0"
     verdicts.append(Verdict(claim, f"10^{ratio}", inside))
     for name in (f"{longest} λ=1", BASELINE):
-        claim = f"untruncated, {name} is unbiased: none is seen where that of λ = 0 is"
+        claim = f"untruncated, {name} is unbiased: none is significant where that of λ = 0 is"
         verdicts.append(no_bias(claim, found[name], found[f"{longest} λ=0"]))
     less = [(found[f"{longest} λ=1"].variance, found[BASELINE].variance)]
     verdicts.append(all_above("our own: a running mean of returns as baseline cuts the variance of λ = 1", less))

@@ -204,7 +204,7 @@ def is_more_biased(claim: str, found: dict[str, Summary], name: str, window: int
 
 
 def no_bias(claim: str, own: Summary, control: Summary) -> Verdict:
-    """Whether no bias is seen, though wherever that of `control`, which is biased, is seen, one of its size would be.
+    """Whether no bias is significant, though wherever that of `control` is, which is biased, one of its size would be.
 
     The deviation in standard errors over lives (thousands, so normal) for each point and rate, at 5 % for all together
     (Bonferroni). The squared bias would not do: near zero its estimate is far from normal, and its interval too narrow.
@@ -223,19 +223,19 @@ def no_bias(claim: str, own: Summary, control: Summary) -> Verdict:
     limit = float(stats.norm.ppf(1 - 0.025 / len(found)))
     size = np.abs(own.truth.mean(axis=0)).mean()
     below, biased = (found + limit) * error, seen > limit  # of the bias, at 95 %
-    told_apart = (below < control_bias)[biased]
-    verdict = "disagree" if found.max() > limit else "agree" if biased.any() and told_apart.all() else "undecided"
+    resolved = (below < control_bias)[biased]
+    verdict = "disagree" if found.max() > limit else "agree" if biased.any() and resolved.all() else "undecided"
     measured = (
         f"largest |z| {found.max():.2f} of {len(found)} (each rate at each point of η), limit {limit:.2f}; without"
-        f" correction {biased.sum()} are biased, by up to {seen.max():.1f} standard errors and"
-        f" {control_bias.max() / size:.0%} of the mean gradient; of these {told_apart.sum()} are told apart; variance"
-        f" {interval(own.variance)}"
+        f" correction {biased.sum()} biases are significant, up to {seen.max():.1f} standard errors and"
+        f" {control_bias.max() / size:.0%} of the mean gradient; one as large would be here, too, in {resolved.sum()}"
+        f" of them; variance {interval(own.variance)}"
     )
     return Verdict(claim, measured, verdict)
 
 
 def is_biased(claim: str, own: Summary, control: Summary) -> Verdict:
-    """Whether a bias is seen; "disagree" where none is, though one of the size of that of `control` would be."""
+    """Whether a bias is significant; "disagree" where none is, though one of the size of that of `control` would be."""
     unbiased = no_bias(claim, own, control)
     opposite: dict[str, Literal["agree", "disagree"]] = {"agree": "disagree", "disagree": "agree"}
     return unbiased._replace(verdict=opposite.get(unbiased.verdict, "undecided"))
@@ -268,4 +268,4 @@ def draw_points(rows: Sequence[Row], out: Path) -> Figure:
             draw_plane(axis, here, lambda s: s.squared_bias, "squared bias")
             axis.set_title(f"raw η = {point}")
             axis.set_yscale("symlog", linthresh=1e-4)
-    return Figure("points.png", "The same plane at each point of η; below 0: noise taken off, none is seen")
+    return Figure("points.png", "The same plane at each point of η; below 0: none is left once noise is subtracted")
