@@ -71,7 +71,7 @@ def _where_tuned(name: str) -> list[Row]:
         f"inner.{name}",
         lambda config: name not in self_tuned(config) or (name == "value_weight" and config.outer.separate_critic),
         "--agent {0.agent}, which tunes it",
-        f"it is born as {flag(f'meta_init.{name}')} says, a raw value (docs/agents.md)",
+        f"it starts from {flag(f'meta_init.{name}')}, a raw value (docs/agents.md)",
     )
     start = Row(
         f"meta_init.{name}" + " self_tuned.entropy_bound" * (name == "entropy_weight"),
@@ -88,7 +88,7 @@ ROWS = [
     Row(
         f"{_OF_WINDOWS} inner.discount_states lpg.prediction_entropy lpg.direction_penalty lpg.target_penalty",
         lambda config: not config.lpg.rule,
-        "a rule that is held still, which tunes nothing",
+        "--rule, which freezes the rule: nothing is tuned",
         "leave it out",
     ),
     Row(

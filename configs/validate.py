@@ -265,7 +265,7 @@ def _check_correction(config: Any) -> None:
         return
     if config.lpg.rule:
         raise ConfigError(
-            f"--correction: {config.correction:g} has no effect with --rule, which holds the rule still; use 0"
+            f"--correction: {config.correction:g} has no effect with --rule, which freezes the rule; use 0"
         )
     if config.agent == "impala":
         raise ConfigError(

@@ -110,7 +110,7 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
     learned = [arm for arm in _arms(rows) if arm != STILL]
     ends = {arm: _course(rows, arm, "twice")[:, -1] for arm in _arms(rows)}
     found = [
-        is_above(f"{arm}: a learned start earns more behind two updates than one held still", ends[arm], ends[STILL],
+        is_above(f"{arm}: after two updates a learned start earns more than a frozen one", ends[arm], ends[STILL],
                  " reward a step", claims=len(learned))
         for arm in learned
     ]  # fmt: skip

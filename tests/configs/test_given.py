@@ -45,7 +45,7 @@ def refused(*words):
 def test_a_fixed_value_of_what_is_tuned_is_refused(preset, refused, taken):
     assert parse_train([preset, *taken.split()])
     if refused:
-        with pytest.raises(ConfigError, match=r"--inner\.\S+: 0\.\d has no effect .* born as --meta-init\."):
+        with pytest.raises(ConfigError, match=r"--inner\.\S+: 0\.\d has no effect .* starts from --meta-init\."):
             parse_train([preset, *refused.split()])
 
 
@@ -121,10 +121,10 @@ def test_what_agents_of_others_read_nobody_knows(monkeypatch):
         ("--lpg.predictions 8", "whose file says how large it is"),
         ("--lpg.hidden 8", "whose file says how large it is"),
         ("--lpg.embedding 8", "whose file says how large it is"),
-        ("--lpg.prediction-entropy 0.1", "which tunes nothing"),
-        ("--lpg.direction-penalty 0.1", "which tunes nothing"),
-        ("--lpg.target-penalty 0.1", "which tunes nothing"),
-        ("--window 3", "which tunes nothing"),
+        ("--lpg.prediction-entropy 0.1", "nothing is tuned"),
+        ("--lpg.direction-penalty 0.1", "nothing is tuned"),
+        ("--lpg.target-penalty 0.1", "nothing is tuned"),
+        ("--window 3", "nothing is tuned"),
     ],
 )
 def test_what_a_rules_file_decides_or_a_rule_held_still_does_not_read_is_refused(words, why, rule):
