@@ -4,12 +4,14 @@ For environments in pure JAX. A life here is what `onelife train` lives at lag 0
 the same learner, the same environment, the same random numbers.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from actors.actor import actor_key
 from actors.environments.jax_adapter import stream_keys
@@ -52,7 +54,7 @@ class Life(NamedTuple):
 
 
 class Lives:
-    """Lives of one experiment, side by side under `vmap`.
+    """Lives of one experiment, side by side under `vmap`; over as many of the local devices as share them evenly.
 
     Where copies of a life tell its meta-gradient (es, pes, finite_differences), they act each window before the life
     itself does, with the life's own random numbers.
@@ -151,7 +153,13 @@ class Lives:
 
     def _keys(self, seeds: Sequence[int]) -> tuple[Array, Array]:
         streams = stream_keys(stream_seeds(seeds, 0, 0, self._config.streams))
-        return jnp.asarray(seeds, jnp.uint32), jnp.asarray(streams)
+        keys = jnp.asarray(seeds, jnp.uint32), jnp.asarray(streams)
+        devices = jax.local_devices()
+        devices = devices[: math.gcd(len(devices), len(seeds))]
+        if len(devices) == 1:
+            return keys
+        # All else of a life follows its keys.
+        return jax.device_put(keys, NamedSharding(Mesh(np.array(devices), LIVES), PartitionSpec(LIVES)))
 
     def run(self, lives: Life, windows: int) -> tuple[Life, dict[str, Array]]:
         """Lives `windows` windows longer (`lives` is used up), and their records.

@@ -1,6 +1,7 @@
 """`onelife bench bandit`: an update of η on No DICE's bandit at the paper's scale, here and in PyTorch."""
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -52,6 +53,7 @@ def main(words: list[str]) -> int:
     given = parser.parse_args(words)
     check_out(given.out)
     _torch(given.torch, "side", PART, 0)  # that it is there, before anything is compiled
+    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))  # PyTorch uses all cores, too
     seconds: dict[str, list[float]] = {OURS: [], SIDE: [], ONE: []}
     gradients: dict[str, list[list[float]]] = {OURS: [], SIDE: []}
     ours, console = Ours(given.lives), Console(stderr=True)

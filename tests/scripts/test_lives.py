@@ -1,5 +1,10 @@
 """Lives in the graph against the same life lived by the training command's own parts."""
 
+import json
+import os
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -151,3 +156,37 @@ def test_what_cannot_live_in_the_graph_is_refused(settings):
     network = {"network.torso": "impala_shallow"} if "game" in settings else {}
     with pytest.raises(ConfigError, match="cannot live in the graph"):
         Lives(override(preset("smoke"), {"correction": 0.0} | network | settings))
+
+
+ON_DEVICES = """
+import json, sys
+import jax
+from configs.presets import preset
+from configs.tree import override
+from scripts.lives import Lives
+from tests.scripts.test_lives import SMALL
+
+settings = {"game": "bandit", "agent": "bandit", "lag": "0", "correction": 1.0, "meta_optimizer.name": "sgd"}
+config = override(preset("smoke"), SMALL | {"inner.reduction": "mean"} | settings)
+lives = Lives(config, shared=True, own_tasks=True, lifetime=2)
+state, records = lives.run(lives.start(range(6)), 3)
+used = {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(state)}
+print(json.dumps([sorted(used), {name: value.tolist() for name, value in records.items()}]))
+"""
+
+
+@pytest.mark.slow
+def test_lives_are_the_same_on_several_devices():
+    """Six lives that share η: with four devices on two of them."""
+    found = {}
+    for count in (1, 4):
+        flags = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"}
+        done = subprocess.run(
+            [sys.executable, "-c", ON_DEVICES], env=os.environ | flags, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        found[count] = json.loads(done.stdout.splitlines()[-1])
+    assert [used for used, _ in found.values()] == [[1], [2]]
+    assert found[1][1].keys() == found[4][1].keys() and "meta_grad/norm" in found[1][1]
+    for name, value in found[1][1].items():
+        np.testing.assert_allclose(found[4][1][name], value, rtol=1e-4, atol=1e-6, err_msg=name)
