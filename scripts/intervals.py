@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
+POWER = 0.8
+
 
 class Interval(NamedTuple):
     mean: float
@@ -55,14 +57,15 @@ def difference(high: np.ndarray, low: np.ndarray, level: float = 0.95) -> Interv
     return Interval(found, float(bounds.low), float(bounds.high))
 
 
-def seeds_to_tell(high: np.ndarray, low: np.ndarray, claims: int = 1, power: float = 0.8) -> int:
-    """How many seeds an arm it takes to tell two arms apart by `difference`, were their means and spreads these."""
+def seeds_to_tell(high: np.ndarray, low: np.ndarray, claims: int) -> int:
+    """How many seeds an arm it takes to tell two arms apart by `difference` with a power of 0.8, were their means and
+    spreads these and it one of so many claims."""
     one, other = np.var(high, ddof=1), np.var(low, ddof=1)
     shift, tail = abs(np.mean(high) - np.mean(low)), 0.025 / claims
-    least = (stats.norm.isf(tail) + stats.norm.ppf(power)) ** 2 * (one + other) / shift**2
+    least = (stats.norm.isf(tail) + stats.norm.ppf(POWER)) ** 2 * (one + other) / shift**2
 
     def has_power(seeds: int) -> bool:
         freedom = (seeds - 1) * (one + other) ** 2 / (one**2 + other**2)
-        return stats.nct.sf(stats.t.isf(tail, freedom), freedom, shift / np.sqrt((one + other) / seeds)) >= power
+        return stats.nct.sf(stats.t.isf(tail, freedom), freedom, shift / np.sqrt((one + other) / seeds)) >= POWER
 
     return next(seeds for seeds in itertools.count(max(2, math.ceil(least))) if has_power(seeds))
